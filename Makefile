@@ -1,0 +1,37 @@
+# make repro | make test | make test-exhaustive | make check. Needs Python 3.11 or newer with venv, git and make; nothing else.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# A tool that was started inside another environment must not carry it along.
+unexport PYTHONHOME PYTHONPATH
+
+INSTALLED := $(VENV)/.installed
+
+.PHONY: repro test test-fast test-exhaustive check setup
+
+repro: $(INSTALLED)
+	dvc repro
+	dvc metrics show
+
+test: $(INSTALLED)
+	python -m pytest -m "not exhaustive"
+
+test-fast: $(INSTALLED)
+	python -m pytest -m "not slow and not exhaustive"
+
+test-exhaustive: $(INSTALLED)
+	python -m pytest
+
+check: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+
+setup: $(INSTALLED)
+
+# The stamp is younger than the requirements it was made from, so a second call installs nothing.
+$(INSTALLED): requirements.txt requirements-tools.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 repro"; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt --requirement requirements-tools.txt
+	touch $@

@@ -1,0 +1,29 @@
+"""Describes the machine and the versions that a figure was measured with."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+
+def describe() -> dict[str, object]:
+    """Returns date, processor, cores and versions, for the head of a result file."""
+    names = ("torch", "transformers", "datasets", "evaluate", "dvc")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in names},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return " ".join([name, *sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & set(flags))])

@@ -1,0 +1,8 @@
+"""download -> tokenize -> train -> predict -> evaluate; they never import each other, only `stages.shared`.
+
+Importing any stage seals the environment first, before a library can read it.
+"""
+
+import stages.shared.hermetic as hermetic
+
+__all__ = ["hermetic"]

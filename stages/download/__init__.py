@@ -1,0 +1,5 @@
+"""The only door to the network: brings every source to the same columns."""
+
+from stages.shared.hermetic import go_online
+
+go_online()

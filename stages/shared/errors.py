@@ -1,0 +1,5 @@
+"""The one exception that means: the user's input is wrong, not the program."""
+
+
+class BadInput(Exception):  # noqa: N818  (it names what happened, as KeyboardInterrupt does)
+    """Ends a stage with its message as one line on stderr: what, where, what was expected, what to do."""

@@ -1,0 +1,19 @@
+"""`params.yaml: execution`: how to run, never what comes out; no stage lists it, so changing it reruns nothing."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.shared.params import params_dataclass, read_params
+
+
+@params_dataclass
+class Execution:
+    device: Literal["auto", "cpu", "cuda"]  # auto: a GPU if there is one
+    checkpoint_minutes: Annotated[float, Field(gt=0)]  # between two checkpoints of a training
+    workers: Annotated[int, Field(ge=1)]  # threads of the tokenizer
+
+
+def read_execution() -> Execution:
+    """Reads the section from params.yaml in the current folder."""
+    return read_params("execution", Execution)

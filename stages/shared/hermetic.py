@@ -1,0 +1,75 @@
+"""Takes the shell's environment out of the results: imported before torch, it acts at import.
+
+Every variable that can change a result is either set here or refused; `train.threads` and
+`predict.threads` rule over whatever `OMP_NUM_THREADS` the shell brings.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+# Each of these picks other arithmetic, hence other bits, without a trace in dvc.lock.
+REFUSED = (
+    "ACCELERATE_MIXED_PRECISION",
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+# Families that set thread counts or schedules behind `threads`.
+DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "ACCELERATE_", "TRAINER_")
+
+SET = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # same bits; a spinning barrier made 2.3 s out of 15 to 23 s on a busy machine
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch asks for before it promises deterministic CUDA matrix products
+    "HF_DATASETS_OFFLINE": "1",  # `download` alone lifts the three offline switches
+    "HF_EVALUATE_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "TOKENIZERS_PARALLELISM": "true",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+}
+OFFLINE = ("HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_HUB_OFFLINE")
+
+
+def seal() -> None:
+    """Sets, drops and refuses the variables above.
+
+    Raises:
+        SystemExit: with status 2 and one line, if a refused variable is set.
+    """
+    for name in REFUSED:
+        if os.environ.get(name):
+            print(
+                f"environment: {name}={os.environ[name]} would change the results behind dvc.lock's back; unset it",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
+    for name in list(os.environ):
+        if name.startswith(DROPPED_PREFIXES):
+            del os.environ[name]
+    os.environ.update(SET)
+    # Library caches are an input nobody declared: what another project left there must not be found.
+    cache = Path(".scratch/cache").absolute()
+    os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")
+    os.environ["HF_MODULES_CACHE"] = str(cache / "modules")
+    if not sys.stderr.isatty():
+        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+def go_online() -> None:
+    """Lifts the offline switches; only `download` may call it, before any Hub library is imported."""
+    for name in OFFLINE:
+        os.environ.pop(name, None)
+
+
+seal()

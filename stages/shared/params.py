@@ -1,0 +1,79 @@
+"""Reads one section of params.yaml into a stage's own dataclass, and refuses what does not fit."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from typing_extensions import dataclass_transform
+
+from stages.shared.errors import BadInput
+
+Params = TypeVar("Params")
+PARAMS_FILE = Path("params.yaml")
+
+
+@dataclass_transform(frozen_default=True)
+def params_dataclass(cls: type[Params]) -> type[Params]:
+    """Makes a frozen dataclass that knows no conversions ("3" is no number) and no unknown keys."""
+    return pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))(cls)  # type: ignore[return-value]
+
+
+def read_params(section: str, schema: type[Params], file: Path = PARAMS_FILE) -> Params:
+    """Reads `section` of a params.yaml as an instance of `schema`.
+
+    The file is read as YAML 1.2, as DVC reads it: to YAML 1.1 the `2e-05` that `dvc exp run -S` writes is a string.
+
+    Raises:
+        BadInput: the file is no YAML, the section is missing, or a key is unknown, missing, mistyped or out of range.
+    """
+    try:
+        document = YAML(typ="safe", pure=True).load(file)
+    except FileNotFoundError:
+        raise BadInput(f"{file.name}: not found; run the stage from the project's root folder") from None
+    except YAMLError as error:
+        raise BadInput(f"{file.name}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = document.get(section) if isinstance(document, Mapping) else None
+    if not isinstance(values, Mapping):
+        raise BadInput(f"{file.name}: {section}: expected a section with the keys {', '.join(_names(schema))}")
+    try:
+        return schema(**{str(key): value for key, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in (section, *first["loc"]))
+        raise BadInput(f"{file.name}: {key}: {_expectation(first, schema)}") from None
+
+
+def _names(schema: type[Any]) -> list[str]:
+    return [field.name for field in fields(schema)]
+
+
+def _expectation(error: Any, schema: type[Any]) -> str:
+    """Says what was expected and what was found, in the words of the file rather than of the validator."""
+    context = error.get("ctx", {})
+    expected = {
+        "bool_type": "must be true or false",
+        "dataclass_type": "must be a section",
+        "finite_number": "must be a finite number",
+        "float_type": "must be a number",
+        "greater_than": f"must be above {context.get('gt')}",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "int_type": "must be a whole number",
+        "less_than": f"must be below {context.get('lt')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "list_type": "must be a list",
+        "literal_error": f"must be one of {context.get('expected')}",
+        "string_type": "must be a text",
+        "too_short": f"must have at least {context.get('min_length')} entries",
+    }
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            return f"unknown key; the section knows {', '.join(_names(schema))}"
+        case "missing":
+            return "missing; add it"
+        case kind:
+            return f"{expected.get(kind, error['msg'])}, got {error['input']!r}"

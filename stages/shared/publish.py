@@ -1,0 +1,38 @@
+"""Outputs appear whole or not at all: written beside their place, renamed at the end."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def publish(*targets: Path) -> Iterator[list[Path]]:
+    """Yields one path to write to for each target; renames all of them into place if the block succeeds.
+
+    A block that fails leaves neither partial outputs nor changed targets behind.
+    """
+    partials = [target.with_name(f".{target.name}.partial") for target in targets]
+    with ExitStack() as cleanup:
+        for partial in partials:
+            _remove(partial)  # a killed run's
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            cleanup.callback(_remove, partial)
+        yield partials
+        for partial, target in zip(partials, targets, strict=True):
+            _remove(target)
+            partial.rename(target)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes JSON for people and Git: indented, in the order given, with a final newline; NaN is refused."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""The task's metrics, as metrics of the `evaluate` package that need no network and no torch."""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Features, List, Value
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
+
+from stages.shared.errors import BadInput
+from stages.shared.task import Task
+
+CLASSES = "single_label_classification"
+SETS = "multi_label_classification"
+NUMBERS = "regression"
+
+
+class Definition(NamedTuple):
+    """A metric: what it is called with, for which problems, and which direction is better."""
+
+    compute: Callable[[np.ndarray, np.ndarray], float]  # (references, predictions) -> value
+    problem_types: tuple[str, ...]
+    greater_is_better: bool = True
+
+
+def _pearson(references: np.ndarray, predictions: np.ndarray) -> float:
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(references, predictions).statistic) if _varied(references, predictions) else 0.0
+
+
+def _spearman(references: np.ndarray, predictions: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(references, predictions).statistic) if _varied(references, predictions) else 0.0
+
+
+def _varied(*arrays: np.ndarray) -> bool:
+    """A correlation with a constant is undefined; it is scored 0, as no better than chance."""
+    return all(np.ptp(array) > 0 for array in arrays)
+
+
+# Names as the GLUE metric reports them. `f1` is that of the second of two classes.
+METRICS = {
+    "accuracy": Definition(lambda y, p: float(accuracy_score(y, p)), (CLASSES, SETS)),
+    "f1": Definition(lambda y, p: float(f1_score(y, p, zero_division=0.0)), (CLASSES,)),
+    "f1_macro": Definition(lambda y, p: float(f1_score(y, p, average="macro", zero_division=0.0)), (CLASSES, SETS)),
+    "f1_micro": Definition(lambda y, p: float(f1_score(y, p, average="micro", zero_division=0.0)), (CLASSES, SETS)),
+    "matthews_correlation": Definition(lambda y, p: float(matthews_corrcoef(y, p)), (CLASSES,)),
+    "pearson": Definition(_pearson, (NUMBERS,)),
+    "spearmanr": Definition(_spearman, (NUMBERS,)),
+    "mean_squared_error": Definition(lambda y, p: float(mean_squared_error(y, p)), (NUMBERS,), greater_is_better=False),
+}
+
+
+def check_metrics(task: Task) -> None:
+    """Makes sure that every metric of the task is defined for its kind of problem.
+
+    Raises:
+        BadInput: one is not.
+    """
+    for name in task.metrics:
+        if task.problem_type not in METRICS[name].problem_types:
+            fitting = [other for other, metric in METRICS.items() if task.problem_type in metric.problem_types]
+            raise BadInput(
+                f"params.yaml: download.metrics: {name} is not defined for {task.problem_type}; use {fitting}"
+            )
+        if name == "f1" and len(task.label_names) != 2:
+            raise BadInput(
+                f"params.yaml: download.metrics: f1 is that of two classes, not {len(task.label_names)}; "
+                "use f1_macro or f1_micro"
+            )
+
+
+def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores one split.
+
+    Args:
+        logits: float32[examples, columns].
+        labels: int64[examples] (classes), float32[examples] (numbers) or float32[examples, columns] (sets, 0 or 1).
+
+    Returns:
+        The task's metrics in their order, then `loss`: the mean cross-entropy, or squared error for a regression.
+    """
+    predictions = predict_labels(task, logits)
+    with_loss: dict[str, float] = {}
+    for name in task.metrics:
+        metric = _metric(name, task)
+        metric.add_batch(predictions=predictions, references=labels)
+        with_loss[name] = metric.compute()[name]
+    with_loss["loss"] = loss(task, logits, labels)
+    return with_loss
+
+
+def predict_labels(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Turns logits into predictions of the labels' dtype and shape: argmax, threshold or the number itself."""
+    if task.problem_type == CLASSES:
+        return logits.argmax(axis=1)
+    if task.problem_type == SETS:
+        return (logits > 0).astype(np.float32)
+    return logits[:, 0]
+
+
+def loss(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the loss that training minimizes, in float64, averaged over the examples (and columns)."""
+    logits = logits.astype(np.float64)
+    if task.problem_type == CLASSES:
+        return float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(labels)), labels]))
+    if task.problem_type == SETS:
+        return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+    return float(np.mean((logits[:, 0] - labels) ** 2))
+
+
+def _metric(name: str, task: Task) -> Any:
+    evaluate = _import_evaluate()
+    label = {CLASSES: Value("int64"), SETS: List(Value("float32")), NUMBERS: Value("float32")}[task.problem_type]
+
+    class LocalMetric(evaluate.Metric):  # type: ignore[name-defined]
+        def _info(self) -> Any:
+            return evaluate.MetricInfo(
+                description=name,
+                citation="",
+                inputs_description="",
+                features=Features({"predictions": label, "references": label}),
+            )
+
+        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+            return {name: METRICS[name].compute(np.asarray(references), np.asarray(predictions))}
+
+    return LocalMetric(keep_in_memory=True, experiment_id=name)
+
+
+def _import_evaluate() -> ModuleType:
+    """Imports `evaluate` without its evaluators: they pull in torch, 4 of the 6 seconds, where they can be imported."""
+    hidden = "transformers" not in sys.modules
+    if hidden:
+        sys.modules["transformers"] = None  # type: ignore[assignment]
+    try:
+        import evaluate
+    finally:
+        if hidden:
+            del sys.modules["transformers"]
+    return evaluate

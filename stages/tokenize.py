@@ -1,0 +1,127 @@
+"""tokenize: data/raw/, models/pretrained/ -> data/tokenized/, metrics/truncation.json."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from pydantic import Field
+from transformers import AutoConfig, AutoTokenizer
+
+from stages.shared.errors import BadInput
+from stages.shared.execution import read_execution
+from stages.shared.params import params_dataclass, read_params
+from stages.shared.publish import publish, write_json
+from stages.shared.splits import load_splits, save_splits
+from stages.shared.stage import stage
+
+RAW = Path("data/raw")
+PRETRAINED = Path("models/pretrained")
+TOKENIZED = Path("data/tokenized")
+TRUNCATION = Path("metrics/truncation.json")
+
+
+@params_dataclass
+class TokenizeParams:
+    max_length: Annotated[int, Field(ge=4)]  # tokens, the special ones included
+    max_samples: Annotated[int, Field(ge=1)] | None  # first n of each split
+
+
+def tokenize(
+    p: TokenizeParams, workers: int, raw_dir: Path, pretrained_dir: Path, tokenized_dir: Path, truncation_file: Path
+) -> None:
+    """Turns the texts of every split into `input_ids`; no padding and no mask, the collator makes both.
+
+    Args:
+        workers: threads of the tokenizer; their number changes no byte.
+
+    Raises:
+        BadInput: the model cannot take `max_length` tokens, or its tokenizer cannot be loaded.
+    """
+    os.environ["RAYON_NUM_THREADS"] = str(workers)
+    tokenizer = load_tokenizer(pretrained_dir, p.max_length)
+    with publish(tokenized_dir, truncation_file) as (tokenized, truncation):
+        cache = tokenized / "cache"
+        cache.mkdir(parents=True)
+        splits, facts = {}, {}
+        for name, split in load_splits(raw_dir).items():
+            rows = split.select(range(min(len(split), p.max_samples or len(split))))
+            splits[name], facts[name] = encode(tokenizer, rows, p.max_length, cache / f"{name}.arrow")
+        save_splits(splits, tokenized)
+        shutil.rmtree(cache)
+        write_json(truncation, facts)
+
+
+def load_tokenizer(pretrained_dir: Path, max_length: int) -> Any:
+    """Loads the fast tokenizer of the checkpoint and makes sure that its model takes `max_length` tokens."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
+        config = AutoConfig.from_pretrained(pretrained_dir)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{pretrained_dir}: tokenizer cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    positions = getattr(config, "max_position_embeddings", None)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= config.pad_token_id + 1  # their positions start behind the padding's
+    if positions is not None and max_length > positions:
+        raise BadInput(
+            f"params.yaml: tokenize.max_length: the checkpoint takes at most {positions} tokens, got {max_length}"
+        )
+    return tokenizer
+
+
+def encode(tokenizer: Any, rows: Dataset, max_length: int, cache_file: Path) -> tuple[Dataset, dict[str, Any]]:
+    """Tokenizes one split, streaming through `cache_file`, and counts what truncation cut.
+
+    Returns:
+        The tokenized rows, and `{"examples", "truncated", "tokens": {"mean", "median", "longest"}}`.
+    """
+    pairs = "text_pair" in rows.column_names
+    names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+    truncated = 0
+
+    def tokenize_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        nonlocal truncated
+        encoded = tokenizer(
+            batch["text"],
+            batch["text_pair"] if pairs else None,
+            truncation="longest_first",
+            max_length=max_length,
+            return_attention_mask=False,
+        )
+        truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        return {name: encoded[name] for name in names} | {"length": list(map(len, encoded["input_ids"]))}
+
+    # token_type_ids are 0 or 1: a byte each, where the default of datasets takes eight
+    types = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
+    features = Features(
+        {name: types[name] for name in names}
+        | {"label": rows.features["label"], "idx": rows.features["idx"], "length": Value("int32")}
+    )
+    tokenized = rows.map(
+        tokenize_batch,
+        batched=True,
+        remove_columns=[name for name in rows.column_names if name.startswith("text")],
+        features=features,
+        cache_file_name=str(cache_file),
+        new_fingerprint="0",  # the default hashes the function: slow, and of no use without a cache
+        desc="tokenize",
+    ).select_columns(list(features))
+    lengths = tokenized.with_format("numpy")["length"][:]
+    return tokenized, {
+        "examples": len(tokenized),
+        "truncated": truncated,
+        "tokens": {
+            "mean": round(float(np.mean(lengths)), 2),
+            "median": float(np.median(lengths)),
+            "longest": int(np.max(lengths)),
+        },
+    }
+
+
+if __name__ == "__main__":
+    with stage("tokenize"):
+        tokenize(
+            read_params("tokenize", TokenizeParams), read_execution().workers, RAW, PRETRAINED, TOKENIZED, TRUNCATION
+        )

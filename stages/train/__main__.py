@@ -1,0 +1,229 @@
+"""train: data/tokenized/, data/raw/task.json, models/pretrained/ -> models/finetuned/, metrics/history.csv and more."""
+
+import csv
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from datasets import Dataset
+from pydantic import Field
+from safetensors.torch import load_model
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    TrainingArguments,
+    set_seed,
+)
+
+from stages.shared.device import pick_device
+from stages.shared.errors import BadInput
+from stages.shared.execution import Execution, read_execution
+from stages.shared.params import params_dataclass, read_params
+from stages.shared.publish import publish, write_json
+from stages.shared.scoring import check_metrics
+from stages.shared.splits import load_splits
+from stages.shared.stage import SCRATCH, stage
+from stages.shared.task import Task, read_task
+from stages.train.recipe import environment, recipe_key
+from stages.train.trainer import ExactTrainer, checkpoints, kept_row
+
+TOKENIZED = Path("data/tokenized")
+TASK = Path("data/raw/task.json")
+PRETRAINED = Path("models/pretrained")
+FINETUNED = Path("models/finetuned")
+HISTORY = Path("metrics/history.csv")
+SELECTION = Path("metrics/selection.json")
+ENVIRONMENT = Path("metrics/environment.json")
+
+
+@params_dataclass
+class TrainParams:
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]  # examples per optimizer step
+    device_batch_size: Annotated[int, Field(ge=1)]  # examples at once on the device
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine", "linear"]
+    warmup_steps: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # below 1: a share of all steps
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    max_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # 0: no clipping
+    precision: Literal["fp32", "bf16"]
+    sampling: Literal["random", "group_by_length"]
+    keep: Literal["last", "best"]
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None  # epochs
+    threads: Annotated[int, Field(ge=1)]
+
+
+def train(
+    p: TrainParams,
+    execution: Execution,
+    tokenized_dir: Path,
+    task_file: Path,
+    pretrained_dir: Path,
+    finetuned_dir: Path,
+    history_file: Path,
+    selection_file: Path,
+    environment_file: Path,
+    scratch_dir: Path,
+) -> None:
+    """Fine-tunes the checkpoint and keeps one epoch's weights, resuming whatever run of the same recipe was cut short.
+
+    Raises:
+        BadInput: batch sizes that do not divide, a metric that does not fit the task, a training that diverged.
+    """
+    if p.batch_size % p.device_batch_size:
+        raise BadInput(
+            f"params.yaml: train.device_batch_size: must divide train.batch_size ({p.batch_size}), "
+            f"got {p.device_batch_size}"
+        )
+    device = pick_device(execution.device, p.threads)
+    task = read_task(task_file)
+    check_metrics(task)
+    splits = load_splits(tokenized_dir)
+    validation = next(name for name in splits if name.startswith("validation"))
+    facts = environment(device, p.threads)
+    run = run_folder(scratch_dir, recipe_key(asdict(p), facts, [tokenized_dir, task_file, pretrained_dir]))
+
+    trainer = make_trainer(p, execution, task, device, pretrained_dir, run, splits["train"], splits[validation])
+    found = checkpoints(run)
+    if found:
+        print(f"train: going on from step {found[-1].name.rpartition('-')[2]}", file=sys.stderr)
+    trainer.resume(found[-1] if found else None, p.early_stopping_patience)
+
+    kept = kept_row(trainer.history, task, p.keep)
+    load_model(trainer.model, run / f"checkpoint-{kept['step']}" / "model.safetensors")
+    with publish(finetuned_dir, history_file, selection_file, environment_file) as (
+        model,
+        history,
+        selection,
+        facts_out,
+    ):
+        trainer.model.save_pretrained(model)
+        copy_tokenizer(pretrained_dir, model)
+        write_history(history, trainer.history)
+        write_json(selection, describe_selection(p.keep, task, validation, kept, len(trainer.history)))
+        write_json(facts_out, facts)
+    shutil.rmtree(run)
+
+
+def run_folder(scratch_dir: Path, key: str) -> Path:
+    """Returns the folder for this recipe's checkpoints, and removes what runs of other recipes left."""
+    scratch_dir.mkdir(parents=True, exist_ok=True)
+    for other in scratch_dir.iterdir():
+        if other.name != key:
+            shutil.rmtree(other)
+    (scratch_dir / key).mkdir(exist_ok=True)
+    return scratch_dir / key
+
+
+def make_trainer(
+    p: TrainParams,
+    execution: Execution,
+    task: Task,
+    device: torch.device,
+    pretrained_dir: Path,
+    run: Path,
+    train_split: Dataset,
+    validation_split: Dataset,
+) -> ExactTrainer:
+    """Puts model, data and recipe together."""
+    set_seed(p.seed)  # before the model: the classification head is drawn when it is made
+    model = AutoModelForSequenceClassification.from_pretrained(
+        pretrained_dir,
+        num_labels=task.columns,
+        problem_type=task.problem_type,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # a checkpoint may bring a head of another size
+        **label_maps(task),
+    )
+    arguments = TrainingArguments(
+        output_dir=str(run),
+        seed=p.seed,
+        num_train_epochs=p.epochs,
+        per_device_train_batch_size=p.device_batch_size,
+        gradient_accumulation_steps=p.batch_size // p.device_batch_size,
+        per_device_eval_batch_size=max(32, p.device_batch_size),
+        learning_rate=p.learning_rate,
+        lr_scheduler_type=p.lr_scheduler_type,
+        warmup_steps=p.warmup_steps,
+        weight_decay=p.weight_decay,
+        max_grad_norm=p.max_grad_norm,
+        bf16=p.precision == "bf16",
+        use_cpu=device.type == "cpu",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=device.type == "cuda",
+    )
+    tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
+    return ExactTrainer(
+        task=task,
+        group_by_length=p.sampling == "group_by_length",
+        patience=p.early_stopping_patience,
+        minutes=execution.checkpoint_minutes,
+        model=model,
+        args=arguments,
+        train_dataset=train_split,
+        eval_dataset=validation_split,
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+
+
+def label_maps(task: Task) -> dict[str, Any]:
+    """Returns `id2label` and `label2id` for the model's config, where the task has label names."""
+    names = dict(enumerate(task.label_names))
+    return {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
+
+
+def copy_tokenizer(pretrained_dir: Path, target: Path) -> None:
+    """Copies the tokenizer's files as they are: saving them anew would add the last padding and truncation used."""
+    for file in sorted(pretrained_dir.iterdir()):
+        if file.name != "config.json" and not file.name.startswith("model"):
+            shutil.copyfile(file, target / file.name)
+
+
+def write_history(file: Path, rows: list[dict[str, float]]) -> None:
+    """Writes a row an epoch; numbers in full precision, so that equal files mean equal runs."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def describe_selection(
+    keep: str, task: Task, split: str, kept: Mapping[str, float], epochs_trained: int
+) -> dict[str, Any]:
+    """Says which epoch was kept, and by which metric of which split."""
+    metric = task.metrics[0]
+    return {
+        "keep": keep,
+        "epoch": kept["epoch"],
+        "epochs_trained": epochs_trained,
+        "step": kept["step"],
+        "split": split,
+        "metric": metric,
+        "value": kept[metric],
+    }
+
+
+if __name__ == "__main__":
+    with stage("train"):
+        train(
+            read_params("train", TrainParams),
+            read_execution(),
+            TOKENIZED,
+            TASK,
+            PRETRAINED,
+            FINETUNED,
+            HISTORY,
+            SELECTION,
+            ENVIRONMENT,
+            SCRATCH / "train",
+        )

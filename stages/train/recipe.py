@@ -1,0 +1,59 @@
+"""What the bytes of a training depend on: its recipe, and the environment that the arithmetic runs in."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("accelerate", "datasets", "numpy", "safetensors", "tokenizers", "torch", "transformers")
+CODE = Path(__file__).parents[1]
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Describes all that changes bits without being in dvc.lock; on equal machines it is equal."""
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        # without the build's local suffix: 2.13.0+cpu and 2.13.0 are one version
+        "packages": {name: importlib.metadata.version(name).partition("+")[0] for name in PACKAGES},
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_features": _cpu_features(),
+        "mkl": torch.backends.mkl.is_available(),
+        "mkldnn": torch.backends.mkldnn.is_available(),
+        "threads": threads,
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def _cpu_features() -> list[str]:
+    """Returns the instruction sets that pick a kernel in oneDNN, MKL or ATen."""
+    known = {"avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni"}
+    known |= {"avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "sve"}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return sorted(known & set(flags.split()))
+
+
+def recipe_key(params: Mapping[str, Any], facts: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """Hashes parameters, environment, code and the content of `inputs`: no checkpoint of another recipe is resumed."""
+    digest = hashlib.sha256(json.dumps([params, facts], sort_keys=True).encode())
+    code = [*sorted((CODE / "train").glob("*.py")), *sorted((CODE / "shared").glob("*.py"))]
+    for path in [*code, *inputs]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
