@@ -55,16 +55,17 @@ def _names(schema: type[Any]) -> list[str]:
 def _expectation(error: Any, schema: type[Any]) -> str:
     """Says what was expected and what was found, in the words of the file rather than of the validator."""
     context = error.get("ctx", {})
+    bound = next((f"{context[name]:g}" for name in ("gt", "ge", "lt", "le") if name in context), "")
     expected = {
         "bool_type": "must be true or false",
         "dataclass_type": "must be a section",
         "finite_number": "must be a finite number",
         "float_type": "must be a number",
-        "greater_than": f"must be above {context.get('gt')}",
-        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "greater_than": f"must be above {bound}",
+        "greater_than_equal": f"must be at least {bound}",
         "int_type": "must be a whole number",
-        "less_than": f"must be below {context.get('lt')}",
-        "less_than_equal": f"must be at most {context.get('le')}",
+        "less_than": f"must be below {bound}",
+        "less_than_equal": f"must be at most {bound}",
         "list_type": "must be a list",
         "literal_error": f"must be one of {context.get('expected')}",
         "string_type": "must be a text",

@@ -1,0 +1,148 @@
+"""dvc.yaml, params.yaml and stages/ tell one story."""
+
+import ast
+import importlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+STAGES = list(DAG["stages"])
+NOT_IN_A_STAGE = {"execution"}  # read by stages, listed by none
+
+
+def program(stage: str) -> Path:
+    single = ROOT / "stages" / f"{stage}.py"
+    return single if single.exists() else ROOT / "stages" / stage / "__main__.py"
+
+
+def module(stage: str) -> Any:
+    return importlib.import_module(f"stages.{stage}" if program(stage).stem == stage else f"stages.{stage}.__main__")
+
+
+def parameters(stage: str) -> Any:
+    return getattr(module(stage), f"{stage.capitalize()}Params")
+
+
+def paths(entries: list[Any]) -> set[str]:
+    return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+
+
+def imports(file: Path) -> set[Path]:
+    """Returns the project's files that `file` imports, with the packages that they lie in."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "stages":
+                path = ROOT / Path(*name.split("."))
+                found |= {candidate for candidate in (path.with_suffix(".py"), path / "__init__.py") if candidate.exists()}
+    return found
+
+
+def closure(file: Path) -> set[str]:
+    reached, waiting = set(), {file}
+    while waiting:
+        current = waiting.pop()
+        reached.add(current)
+        packages = {parent / "__init__.py" for parent in current.parents if ROOT in parent.parents}
+        waiting |= (imports(current) | packages) - reached
+    return {str(path.relative_to(ROOT)) for path in reached}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_code_deps_are_the_import_closure(stage: str) -> None:
+    listed = {dep for dep in paths(DAG["stages"][stage]["deps"]) if dep.endswith(".py")}
+    assert listed == closure(program(stage))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_imports_another(stage: str) -> None:
+    others = {name for name in STAGES if name != stage}
+    assert not [path for path in closure(program(stage)) if set(Path(path).with_suffix("").parts) & others]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_path_constants_are_the_deps_and_outs(stage: str) -> None:
+    entry = DAG["stages"][stage]
+    data = {
+        str(value) for name, value in vars(module(stage)).items() if isinstance(value, Path) and name not in {"SCRATCH"}
+    }
+    outs = paths(entry.get("outs", [])) | paths(entry.get("metrics", []))
+    deps = {dep for dep in paths(entry["deps"]) if not dep.endswith(".py") and not dep.startswith("${")}
+    assert data == outs | deps - {"requirements.txt"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_its_own_section_whole(stage: str) -> None:
+    assert DAG["stages"][stage]["params"] == [stage]
+    assert [field.name for field in fields(parameters(stage))] == list(PARAMS[stage])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_cmd_is_the_stage_and_nothing_else(stage: str) -> None:
+    assert DAG["stages"][stage]["cmd"] == f"exec python -m stages.{stage}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_in_a_short_line_why_it_is_one(stage: str) -> None:
+    assert len(DAG["stages"][stage]["desc"].splitlines()[0]) <= 80
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_keys_of_a_stage_keep_one_order(stage: str) -> None:
+    order = ["desc", "cmd", "params", "deps", "outs", "metrics", "plots"]
+    assert list(DAG["stages"][stage]) == [key for key in order if key in DAG["stages"][stage]]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_upgrade_of_a_package_reruns_the_stage(stage: str) -> None:
+    assert "requirements.txt" in DAG["stages"][stage]["deps"]
+
+
+def test_the_users_folders_are_deps_of_download() -> None:
+    listed = DAG["stages"]["download"]["deps"]
+    assert {"${download.dataset_files}", "${download.checkpoint_files}"} <= set(listed)
+
+
+def test_every_section_belongs_to_a_stage() -> None:
+    assert set(PARAMS) == set(STAGES) | NOT_IN_A_STAGE
+
+
+def test_every_parameter_has_a_comment() -> None:
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    pairs = zip(lines, lines[1:], strict=False)
+    assert not [line for above, line in pairs if line.startswith("  ") and not (line + above).count("  #")]
+
+
+def test_small_results_are_in_git_and_large_ones_in_the_cache() -> None:
+    for entry in DAG["stages"].values():
+        for out in [*entry.get("outs", []), *entry.get("metrics", [])]:
+            path = next(iter(out)) if isinstance(out, dict) else out
+            cached = not (isinstance(out, dict) and out[path].get("cache") is False)
+            assert cached == (not path.startswith("metrics/")), path
+
+
+def test_a_missing_dep_is_noticed(tmp_path: Path) -> None:
+    """The import closure itself can fail: a module reached through another one is in it."""
+    assert "stages/shared/publish.py" in closure(ROOT / "stages" / "shared" / "task.py")
+    assert "stages/shared/scoring.py" not in closure(program("tokenize"))
+
+
+def test_download_and_scoring_know_the_same_metrics() -> None:
+    from typing import get_args
+
+    from stages.download.__main__ import MetricName
+    from stages.shared.scoring import METRICS
+
+    assert set(get_args(MetricName)) == set(METRICS)

@@ -1,0 +1,134 @@
+"""What surrounds every stage: one at a time, gone with its parent, one line for bad input, a sealed environment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.shared.publish import publish
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+RAISES = "from stages.shared.stage import stage\nfrom stages.shared.errors import BadInput\nwith stage('x'): raise {}"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        ("BadInput('file: row 3: no text')", 1, "x: file: row 3: no text\n"),
+        ("OSError(28, 'No space left on device')", 1, "x: the disk is full ([Errno 28] No space left on device); free"),
+        ("KeyboardInterrupt", 130, "x: interrupted; `dvc repro` goes on from here\n"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_status(error: str, status: int, line: str, tmp_path: Path) -> None:
+    done = python(RAISES.format(error), tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    done = python(RAISES.format("ZeroDivisionError"), tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
+    hold = "from stages.shared.stage import stage\nwith stage('x'):\n    print('in', flush=True)\n    input()"
+    first = subprocess.Popen(
+        [sys.executable, "-c", hold],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None and first.stdout.readline() == "in\n"
+    second = "import stages.shared.stage as s; s.LOCK_SECONDS = 0.3\nwith s.stage('x'): print('in too')"
+    done = python(second, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "x: this stage is already running in this folder; wait for it or end it\n"
+    first.communicate("\n")
+    assert python(second, tmp_path).stdout == "in too\n"
+
+
+def test_a_stage_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
+    stage = "import time\nfrom stages.shared.stage import stage\nwith stage('x'):\n    open('up', 'w')\n    time.sleep(60)"
+    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {stage!r}])"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", starter], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    _wait_for(lambda: (tmp_path / "up").exists())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    free = "import stages.shared.stage as s; s.LOCK_SECONDS = 10\nwith s.stage('x'): print('free')"
+    assert python(free, tmp_path).stdout == "free\n"
+
+
+def _wait_for(condition: "object", seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", ["ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"])
+def test_a_variable_that_changes_results_is_refused(name: str, tmp_path: Path) -> None:
+    done = python("import stages", tmp_path, **{name: "default"})
+    assert done.returncode == 2
+    assert done.stderr == f"environment: {name}=default would change the results behind dvc.lock's back; unset it\n"
+
+
+def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
+    code = "import stages, os; print([n for n in os.environ if n.startswith(('OMP_', 'MKL_'))])"
+    done = python(code, tmp_path, OMP_NUM_THREADS="7", MKL_NUM_THREADS="7", OMP_SCHEDULE="dynamic")
+    assert done.stdout == "['OMP_WAIT_POLICY']\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("stages.download.__main__", {"torch", "transformers"}),
+        ("stages.tokenize", {"torch"}),
+        ("stages.evaluate", {"torch", "transformers"}),
+    ],
+)
+def test_a_stage_that_computes_no_tensor_does_not_import_torch(module: str, absent: set[str], tmp_path: Path) -> None:
+    done = python(f"import sys, {module}; print(*sorted(set(sys.modules) & {absent | {'json'}!r}))", tmp_path)
+    assert done.stdout == "json\n", done.stderr  # json: the test would notice a module that is there
+
+
+def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "deep" / "two"
+    one.write_text("old")
+    with pytest.raises(ValueError), publish(one, two) as (first, second):
+        first.write_text("new")
+        second.mkdir()
+        raise ValueError
+    assert one.read_text() == "old" and not two.exists()
+    with publish(one, two) as (first, second):
+        first.write_text("new")
+        second.mkdir()
+    assert one.read_text() == "new" and two.is_dir()
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_a_killed_stage_left_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "half").touch()
+    with publish(tmp_path / "out") as (out,):
+        out.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
