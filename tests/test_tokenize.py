@@ -43,14 +43,12 @@ def test_both_texts_are_encoded_in_one_call_without_padding(raw: Path, tiny_chec
 
 def test_the_longer_text_is_cut_first(raw: Path, tiny_checkpoint: Path) -> None:
     train = run(raw, tiny_checkpoint, max_length=8)["train"]
-    expected = AutoTokenizer.from_pretrained(tiny_checkpoint)(
-        TEXTS, PAIRS, truncation="longest_first", max_length=8
-    )
+    expected = AutoTokenizer.from_pretrained(tiny_checkpoint)(TEXTS, PAIRS, truncation="longest_first", max_length=8)
     assert train["input_ids"] == expected["input_ids"]
-    facts = json.loads((raw.parent / "truncation.json").read_text())
+    facts = json.loads((raw.parent / "truncation.json").read_text())["splits"][0]
     untruncated = AutoTokenizer.from_pretrained(tiny_checkpoint)(TEXTS, PAIRS)["input_ids"]
-    assert facts["train"]["truncated"] == sum(len(ids) > 8 for ids in untruncated) > 0
-    assert facts["train"]["tokens"]["longest"] == 8
+    assert facts["truncated"] == sum(len(ids) > 8 for ids in untruncated) > 0
+    assert facts["tokens"]["longest"] == 8
 
 
 def test_max_samples_takes_the_first_of_each_split(raw: Path, tiny_checkpoint: Path) -> None:

@@ -39,5 +39,7 @@ def make_checkpoint(folder: Path, **config: object) -> Path:
     ).save_pretrained(folder)
     torch.manual_seed(0)
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=len(tokens), max_position_embeddings=128, **(size | config))).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=len(tokens), max_position_embeddings=128, **(size | config))).save_pretrained(
+        folder
+    )
     return folder

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from stages.download.hub import read_glue, read_hub
 from stages.download.source import Labelling, Source
 from stages.shared.errors import BadInput
 from stages.shared.params import params_dataclass, read_params
-from stages.shared.publish import publish, write_json
+from stages.shared.publish import publish, write_records
 from stages.shared.splits import save_splits
 from stages.shared.stage import stage
 from stages.shared.task import ProblemType, Task, write_task
@@ -82,7 +82,7 @@ def download(p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: 
                 revision=source.revision,
             ),
         )
-        write_json(data, facts)
+        write_records(data, "splits", facts)
 
 
 def read_source(p: DownloadParams) -> Source:
@@ -99,21 +99,23 @@ def read_source(p: DownloadParams) -> Source:
     )
 
 
-def describe(splits: Mapping[str, Dataset]) -> dict[str, Any]:
+def describe(splits: Mapping[str, Dataset]) -> list[dict[str, Any]]:
     """Counts what is in each split: examples, labels, repeated examples and examples that train holds too."""
     keys = {name: _text_keys(split) for name, split in splits.items()}
     train = set(keys["train"])
-    facts: dict[str, Any] = {}
+    facts: list[dict[str, Any]] = []
     for name, split in splits.items():
-        facts[name] = {
+        counts: dict[str, Any] = {
+            "split": name,
             "examples": len(split),
             "duplicates": len(split) - len(set(keys[name])),
             "shared_with_train": 0 if name == "train" else sum(key in train for key in keys[name]),
         }
         label = split.features["label"]
         if isinstance(label, ClassLabel):
-            counts = Counter(split["label"])
-            facts[name]["labels"] = {text: counts[index] for index, text in enumerate(label.names)}
+            found = Counter(split["label"])
+            counts["labels"] = {text: found[index] for index, text in enumerate(label.names)}
+        facts.append(counts)
     return facts
 
 
@@ -122,11 +124,11 @@ def _text_keys(split: Dataset) -> list[tuple[str, ...]]:
     return [tuple(" ".join(text.casefold().split()) for text in texts) for texts in zip(*columns, strict=True)]
 
 
-def check_leakage(facts: Mapping[str, Any], on_leakage: str) -> None:
+def check_leakage(facts: Sequence[Mapping[str, Any]], on_leakage: str) -> None:
     """Warns of, or refuses, splits that share texts with the train split (case and white space ignored)."""
-    for name, counts in facts.items():
+    for counts in facts:
         if shared := counts["shared_with_train"]:
-            message = f"{shared} of {counts['examples']} {name} examples stand in train too"
+            message = f"{shared} of {counts['examples']} {counts['split']} examples stand in train too"
             if on_leakage == "error":
                 raise BadInput(f"{message}; remove them, or set download.on_leakage to warn")
             print(f"download: warning: {message}", file=sys.stderr)

@@ -4,9 +4,11 @@ import hashlib
 import importlib.util
 import json
 import shutil
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from stages.download.hub import fetch_snapshot
+from stages.download.hub import fetch_snapshot, look_up
 from stages.shared.errors import BadInput
 
 # What a model and its tokenizer are loaded from. No pickle (*.bin, *.pt), no code (*.py) is ever taken.
@@ -40,12 +42,14 @@ def fetch_checkpoint(checkpoint: str, files_folder: Path, revision: str | None, 
     """
     kind, _, name = checkpoint.partition(":")
     if checkpoint == "files":
-        _copy(files_folder, target)
+        _copy_folder(files_folder, target)
     elif kind == "package" and name:
-        _copy(_package_folder(name), target)
+        _copy_folder(_package_folder(name), target)
     elif kind == "hub" and name:
-        with fetch_snapshot(name, revision, [*FILES, *PICKLES]) as snapshot:
-            _copy(snapshot, target)
+        commit, names = look_up("checkpoint", name, revision)
+        _check_names(f"checkpoint {name}", names)  # before gigabytes are fetched that cannot be used
+        with fetch_snapshot(name, commit, list(FILES)) as snapshot:
+            _copy(snapshot, f"checkpoint {name}", target)
     else:
         raise BadInput(
             "params.yaml: download.checkpoint: must be files, package:<module>/<folder> or hub:<owner>/<name>, "
@@ -70,33 +74,42 @@ def _package_folder(name: str) -> Path:
     return Path(spec.origin).parent / folder
 
 
-def _copy(folder: Path, target: Path) -> None:
+def _copy_folder(folder: Path, target: Path) -> None:
     if not folder.is_dir():
         raise BadInput(
             f"checkpoint folder {folder}: not found; expected config.json, a tokenizer and safetensors in it"
         )
+    _check_names(f"checkpoint folder {folder}", (file.name for file in folder.iterdir()))
+    _copy(folder, f"checkpoint folder {folder}", target)
+
+
+def _copy(folder: Path, place: str, target: Path) -> None:
     target.mkdir(parents=True)
     for pattern in FILES:
         for file in sorted(folder.glob(pattern)):
             shutil.copyfile(file, target / file.name)
-    if not (target / "config.json").exists():
-        raise BadInput(
-            f"checkpoint folder {folder}: no config.json; a checkpoint needs config, tokenizer and safetensors"
-        )
     try:
         json.loads((target / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BadInput(f"{folder / 'config.json'}: not valid JSON: {error}") from None
-    if not any(target.glob("*.safetensors")):
-        pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+        raise BadInput(f"{place}/config.json: not valid JSON: {error}") from None
+
+
+def _check_names(place: str, names: Iterable[str]) -> None:
+    """Refuses a checkpoint by the names of its files, those in subfolders aside: they belong to something else."""
+    there = {name for name in names if "/" not in name}
+    taken = _matching(there, FILES)
+    if "config.json" not in taken:
+        raise BadInput(f"{place}: no config.json; a checkpoint needs config, tokenizer and safetensors")
+    if not _matching(taken, ("*.safetensors",)):
+        pickles = sorted(_matching(there, PICKLES))
         has = f"only {', '.join(pickles)}, which can run code when loaded" if pickles else "no weights at all"
         raise BadInput(
-            f"checkpoint folder {folder}: no *.safetensors, {has}; "
+            f"{place}: no *.safetensors, {has}; "
             "convert it with `AutoModel.from_pretrained(...).save_pretrained(...)` where you trust it"
         )
-    if not any((target / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")) and not any(
-        target.glob("*.model")
-    ):
-        raise BadInput(
-            f"checkpoint folder {folder}: no tokenizer; expected tokenizer.json, a vocabulary or a *.model file"
-        )
+    if not _matching(taken, ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")):
+        raise BadInput(f"{place}: no tokenizer; expected tokenizer.json, a vocabulary or a *.model file")
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,15 @@ def publish(*targets: Path) -> Iterator[list[Path]]:
 def write_json(file: Path, content: Any) -> None:
     """Writes JSON for people and Git: indented, in the order given, with a final newline; NaN is refused."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_records(file: Path, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Writes facts as `{name: [record, ...]}`.
+
+    To DVC such a file is a metric, since it keeps stages with plain outs in Git out of its run cache; but it prints
+    what is in dictionaries only, so that `dvc metrics diff` and `dvc exp show` hold the scores and nothing else.
+    """
+    write_json(file, {name: list(records)})
 
 
 def _remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import shutil
 import signal
 import sys
 import time
@@ -11,33 +12,49 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.shared.errors import BadInput
+from stages.shared.provenance import refuse_changes, snapshot
+from stages.shared.publish import write_json
 
 SCRATCH = Path(".scratch")
 LOCK_SECONDS = 20.0  # a stage whose dvc was killed dies at once, but its memory takes a while to be given back
+FULL = 2**16  # free bytes under which a failed write is taken for a full disk
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Runs the block as the stage `name` of the project in the current folder.
+    """Runs the block as the stage `name` of the project in the current folder, and notes how long it took.
 
     Raises:
         SystemExit: 1 for bad input or a full disk, 130 for Ctrl-C; each with one line on stderr and no traceback.
     """
     _die_with_parent()
+    start = time.monotonic()
     try:
         with _alone(name):
+            inputs = snapshot(name)
             yield
+            refuse_changes(inputs, snapshot(name))
+            write_json(SCRATCH / f"{name}.seconds.json", round(time.monotonic() - start, 1))
     except BadInput as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(f"{name}: the disk is full ({error}); free some space and run `dvc repro` again", file=sys.stderr)
-        raise SystemExit(1) from None
+        _end(name, 1, str(error))
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; `dvc repro` goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        _end(name, 130, "interrupted; `dvc repro` goes on from here")
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        _end(name, 1, "the disk is full; free some space and run `dvc repro` again, it goes on from here")
+
+
+def _end(name: str, status: int, line: str) -> None:
+    print(f"{name}: {line}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Torch and safetensors raise errors of their own when a write fails; then the disk itself is asked."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(SCRATCH).free < FULL
 
 
 def _die_with_parent() -> None:

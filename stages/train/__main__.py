@@ -24,7 +24,7 @@ from stages.shared.device import pick_device
 from stages.shared.errors import BadInput
 from stages.shared.execution import Execution, read_execution
 from stages.shared.params import params_dataclass, read_params
-from stages.shared.publish import publish, write_json
+from stages.shared.publish import publish, write_records
 from stages.shared.scoring import check_metrics
 from stages.shared.splits import load_splits
 from stages.shared.stage import SCRATCH, stage
@@ -106,8 +106,10 @@ def train(
         trainer.model.save_pretrained(model)
         copy_tokenizer(pretrained_dir, model)
         write_history(history, trainer.history)
-        write_json(selection, describe_selection(p.keep, task, validation, kept, len(trainer.history)))
-        write_json(facts_out, facts)
+        write_records(
+            selection, "selection", [describe_selection(p.keep, task, validation, kept, len(trainer.history))]
+        )
+        write_records(facts_out, "environment", [facts])
     shutil.rmtree(run)
 
 

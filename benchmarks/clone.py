@@ -1,0 +1,56 @@
+"""Runs the pipeline in a scratch clone of HEAD, so that a benchmark measures what is committed and spoils nothing."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+SCRATCH = ROOT / ".scratch" / "benchmarks"
+
+
+def fresh_clone(name: str) -> Path:
+    """Clones HEAD into the benchmark's scratch folder; the cache of earlier runs there stays."""
+    clone = SCRATCH / name / "clone"
+    if not clone.exists():
+        clone.parent.mkdir(parents=True, exist_ok=True)
+        call(["git", "clone", "--quiet", str(ROOT), str(clone)], ROOT)
+    call(["git", "fetch", "--quiet", "origin"], clone)
+    call(["git", "reset", "--quiet", "--hard", git("rev-parse", "HEAD")], clone)
+    return clone
+
+
+def repro(clone: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
+    """Runs `dvc repro` in the clone with the committed params.yaml but for `params`."""
+    call(["git", "checkout", "--quiet", "params.yaml"], clone)
+    yaml = YAML()
+    document = yaml.load(clone / "params.yaml")
+    for section, values in params.items():
+        document[section].update(values)
+    yaml.dump(document, clone / "params.yaml")
+    call([sys.executable, "-m", "dvc", "repro"], clone)
+
+
+def run_key(tracked: Iterable[str], files: Iterable[Path], *also: object) -> str:
+    """Hashes what a finished run depends on, tracked paths as HEAD has them: a changed stage is measured anew."""
+    trees = git("rev-parse", *(f"HEAD:{path}" for path in tracked))
+    digest = hashlib.sha256(repr((trees, also)).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def git(*arguments: str) -> str:
+    """Returns what Git says of this repository."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def call(command: list[str], folder: Path) -> None:
+    """Runs a command with this interpreter's programs first on PATH; ends the benchmark if it fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path})

@@ -1,0 +1,145 @@
+"""The DAG for real, through dvc: what runs, what does not, and what comes out."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import pipeline
+
+from tests.project import Project
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+ALL = ["download", "tokenize", "train", "predict", "evaluate"]
+
+
+@pytest.fixture
+def tiny(project: Project, tiny_checkpoint: Path) -> Project:
+    """A project whose model trains in seconds: the tiny checkpoint, and 40 rows of each split."""
+    for file in tiny_checkpoint.iterdir():
+        shutil.copy(file, project.folder / "models" / "local" / file.name)
+    project.set(
+        download__checkpoint="files",
+        tokenize__max_samples=40,
+        train__epochs=2,
+        train__learning_rate=1e-3,
+    )
+    project.commit("a tiny model")
+    return project
+
+
+def outputs(project: Project) -> dict[str, bytes]:
+    names = ["models/finetuned/model.safetensors", "data/predictions/validation/logits.npy", "metrics/metrics.json"]
+    return {name: (project.folder / name).read_bytes() for name in names}
+
+
+def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Project) -> None:
+    assert tiny.repro() == ALL
+    assert tiny.repro() == []
+    tiny.commit("the first run")
+    first = outputs(tiny)
+
+    tiny.set(evaluate__splits=["validation", "test"])
+    assert tiny.repro() == ["evaluate"]
+    assert set(json.loads(tiny.read("metrics/metrics.json"))) == {"validation", "test"}
+    tiny.set(predict__token_budget=1000)
+    assert tiny.repro() == ["predict", "evaluate"]  # other batches: the logits' last digits move
+    tiny.set(train__learning_rate=2e-3)
+    assert tiny.repro() == ["train", "predict", "evaluate"]
+    assert outputs(tiny) != first
+    tiny.set(tokenize__max_length=24)
+    assert tiny.repro() == ["tokenize", "train", "predict", "evaluate"]
+    tiny.set(execution__workers=1)
+    assert tiny.repro() == []
+
+    file = tiny.folder / "data" / "sample" / "train.csv"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("forty minutes late", "fifty minutes late", 1), encoding="utf-8")
+    assert tiny.repro()[:3] == ["download", "tokenize", "train"]
+
+    # The old values bring the old outputs back, and no stage's program runs.
+    tiny.run("git", "checkout", "--", ".")
+    assert tiny.repro() == []
+    assert outputs(tiny) == first
+    assert tiny.run("git", "status", "--porcelain").stdout == ""
+    assert "up to date" in tiny.run("dvc", "status").stdout
+
+
+def test_two_branches_can_be_compared_metric_by_metric(tiny: Project) -> None:
+    tiny.repro()
+    tiny.commit("main's run")
+    tiny.run("git", "checkout", "--quiet", "-b", "faster")
+    tiny.set(train__learning_rate=5e-3, train__epochs=6)
+    tiny.repro()
+    lines = tiny.run("dvc", "metrics", "diff", "main", "--all").stdout.splitlines()
+    assert lines[0].split() == ["Path", "Metric", "main", "workspace", "Change"]
+    assert {line.split()[1] for line in lines[1:]} >= {"validation.accuracy", "validation.f1", "validation.loss"}
+    loss = next(line.split() for line in lines if "validation.loss" in line)
+    assert float(loss[4]) == pytest.approx(float(loss[3]) - float(loss[2]), abs=1e-4) != 0
+
+
+def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
+    tiny.repro()
+    tiny.commit("a good run")
+    good = outputs(tiny)
+    for values, stage, line in [
+        ({"train__learning_rate": -1}, "train", "train: params.yaml: train.learning_rate: must be above 0, got -1"),
+        ({"evaluate__splits": ["valid"]}, "evaluate", "evaluate: params.yaml: evaluate.splits: no predictions for"),
+        ({"download__label_column": "labl"}, "download", "train.csv: no column 'labl' (download.label_column), only"),
+    ]:
+        tiny.set(**values)
+        failed = tiny.run("dvc", "repro", check=False)
+        assert failed.returncode != 0
+        assert line in failed.stderr and "Traceback" not in failed.stdout + failed.stderr
+        assert f"failed to reproduce '{stage}'" in failed.stderr
+        assert not list(tiny.folder.rglob("*.partial"))
+        tiny.run("git", "checkout", "--", ".")
+        tiny.run("dvc", "checkout")
+        assert outputs(tiny) == good
+        assert tiny.repro() == []
+
+
+def test_one_dropped_experiment_parameter_is_read_as_dvc_wrote_it(tiny: Project) -> None:
+    """`dvc exp run -S` writes 0.00002 as 2e-05, a string to YAML 1.1."""
+    done = tiny.run("dvc", "exp", "run", "-S", "train.learning_rate=0.00002", "-S", "train.epochs=1")
+    assert "2e-05" in tiny.read("params.yaml")
+    assert "Ran experiment" in done.stdout
+    assert len(tiny.read("metrics/history.csv").splitlines()) == 2
+
+
+def test_the_committed_run_is_reproduced(project: Project) -> None:
+    """The default recipe, for real: the seed's shapes, and the committed lock where the environment is the same."""
+    committed = {name: project.read(name) for name in ("dvc.lock", "metrics/environment.json")}
+    assert project.repro("--force") == ALL
+    logits = np.load(project.folder / "data" / "predictions" / "validation" / "logits.npy")
+    labels = np.load(project.folder / "data" / "predictions" / "validation" / "labels.npy")
+    assert (logits.dtype, logits.shape, labels.dtype, labels.shape) == ("float32", (200, 2), "int64", (200,))
+    metrics: dict[str, Any] = json.loads(project.read("metrics/metrics.json"))
+    assert metrics["validation"]["examples"] == 200
+    assert metrics["validation"]["accuracy"] == pytest.approx(float((logits.argmax(axis=1) == labels).mean()))
+    classify = pipeline("text-classification", str(project.folder / "models" / "finetuned"))
+    answer = classify({"text": "It cost 5 euros.", "text_pair": "Five euros was the price."})
+    assert answer["label"] in {"not_equivalent", "equivalent"}
+    if project.read("metrics/environment.json") == committed["metrics/environment.json"]:
+        assert project.read("dvc.lock") == committed["dvc.lock"]
+        assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_plots_are_drawn_offline(tiny: Project) -> None:
+    tiny.repro()
+    shown = tiny.run("dvc", "plots", "show", "--json").stdout
+    drawn = json.loads(shown)
+    assert any("confusion" in name for name in drawn) and any("curve" in name for name in drawn)
+
+
+def test_make_repro_needs_no_environment_of_its_own(tmp_path: Path) -> None:
+    """The Makefile's set-up is idempotent: with the environment in place, make has nothing to install."""
+    done = subprocess.run(["make", "--dry-run", "repro"], cwd=ROOT, capture_output=True, text=True, check=True)
+    if (ROOT / ".venv" / ".installed").exists():
+        assert "pip install" not in done.stdout
+    assert "dvc repro" in done.stdout
