@@ -1,6 +1,7 @@
 """What the tests share: a tiny real checkpoint and tiny real data, made on the spot, and a project to run `dvc` in."""
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,3 +34,29 @@ def sample_rows() -> list[dict[str, str]]:
 def project(tmp_path: Path) -> Project:
     """A Git repository with this project's files as they are now."""
     return copy_project(ROOT, tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Project:
+    """A project whose model trains in seconds (the tiny checkpoint, 40 rows of each split), run and committed."""
+    project = copy_project(ROOT, tmp_path_factory.mktemp("finished") / "project")
+    shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
+    project.set(
+        download__checkpoint="files",
+        download__checkpoint_files="data/tiny",
+        tokenize__max_samples=40,
+        train__epochs=2,
+        train__learning_rate=1e-3,
+    )
+    project.commit("a tiny model")
+    ran = project.repro()
+    assert ran == ["download", "tokenize", "train", "predict", "evaluate"]
+    project.commit("the first run")
+    return project
+
+
+@pytest.fixture
+def tiny(finished_once: Project, tmp_path: Path) -> Project:
+    """A copy of that project, cache and all."""
+    shutil.copytree(finished_once.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")

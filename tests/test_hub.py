@@ -313,7 +313,7 @@ def test_a_revision_that_is_no_commit_is_refused_before_any_request(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["a closed port", "an answer to the first request only"])
+@pytest.mark.parametrize("fault", ["a closed port", "a refused folder"])
 def test_another_commit_in_the_cache_is_never_used_in_place_of_the_pinned_one(
     fault: str, download: Download, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -327,7 +327,7 @@ def test_another_commit_in_the_cache_is_never_used_in_place_of_the_pinned_one(
                 check=True,
                 capture_output=True,
             )
-        hub.status = {"resolve": 403}
+        hub.status = {"/tree/.*/default": 403}  # after a few good answers: the commit is there, its card arrives
         if fault != "a closed port":
             done = download(hub, **PINNED_DATASET)
     if fault == "a closed port":
@@ -387,7 +387,8 @@ def test_a_slash_at_the_end_of_the_endpoint_changes_nothing(download: Download, 
     with hub_of(PAIRS) as hub:
         done = download(hub, env={"HF_ENDPOINT": f"{hub.endpoint}/"}, **PINNED_DATASET)
     assert (done.returncode, done.stderr) == (0, "")
-    assert not [path for _, path in hub.requests if "//" in path]
+    # A client that cuts one letter too many off an address asks for the model atasets/someone.
+    assert not [path for _, path in hub.requests if "/datasets/someone/pairs/" not in path]
 
 
 def test_a_full_disk_is_not_blamed_on_the_hub() -> None:

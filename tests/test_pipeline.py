@@ -1,7 +1,6 @@
 """The DAG for real, through dvc: what runs, what does not, and what comes out."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,13 @@ pytestmark = pytest.mark.slow
 ALL = ["download", "tokenize", "train", "predict", "evaluate"]
 
 
-@pytest.fixture
-def tiny(project: Project, tiny_checkpoint: Path) -> Project:
-    """A project whose model trains in seconds: the tiny checkpoint, and 40 rows of each split."""
-    for file in tiny_checkpoint.iterdir():
-        shutil.copy(file, project.folder / "models" / "local" / file.name)
-    project.set(
-        download__checkpoint="files",
-        tokenize__max_samples=40,
-        train__epochs=2,
-        train__learning_rate=1e-3,
-    )
-    project.commit("a tiny model")
-    return project
-
-
 def outputs(project: Project) -> dict[str, bytes]:
     names = ["models/finetuned/model.safetensors", "data/predictions/validation/logits.npy", "metrics/metrics.json"]
     return {name: (project.folder / name).read_bytes() for name in names}
 
 
 def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Project) -> None:
-    assert tiny.repro() == ALL
     assert tiny.repro() == []
-    tiny.commit("the first run")
     first = outputs(tiny)
 
     tiny.set(evaluate__splits=["validation", "test"])
@@ -71,8 +53,6 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
 
 
 def test_two_branches_can_be_compared_metric_by_metric(tiny: Project) -> None:
-    tiny.repro()
-    tiny.commit("main's run")
     tiny.run("git", "checkout", "--quiet", "-b", "faster")
     tiny.set(train__learning_rate=5e-3, train__epochs=6)
     tiny.repro()
@@ -84,8 +64,6 @@ def test_two_branches_can_be_compared_metric_by_metric(tiny: Project) -> None:
 
 
 def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
-    tiny.repro()
-    tiny.commit("a good run")
     good = outputs(tiny)
     for values, stage, line in [
         ({"train__learning_rate": -1}, "train", "train: params.yaml: train.learning_rate: must be above 0, got -1"),
@@ -131,10 +109,8 @@ def test_the_committed_run_is_reproduced(project: Project) -> None:
 
 
 def test_the_plots_are_drawn_offline(tiny: Project) -> None:
-    tiny.repro()
     shown = tiny.run("dvc", "plots", "show", "--json").stdout
-    drawn = json.loads(shown)
-    assert any("confusion" in name for name in drawn) and any("curve" in name for name in drawn)
+    assert {"learning curve (loss)", "confusion"} <= set(json.loads(shown)["data"])
 
 
 def test_make_repro_needs_no_environment_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""What the README says twice is what the files say."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from benchmarks import mrpc
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def stage_table() -> list[str]:
+    dag: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+    rows = []
+    for name, entry in dag.items():
+        outs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
+        paths = ", ".join(f"`{next(iter(out)) if isinstance(out, dict) else out}`" for out in outs)
+        rows.append(f"| {name} | {entry['desc']} | {paths} |")
+    return rows
+
+
+def result() -> dict[str, Any]:
+    return dict(json.loads((ROOT / "benchmarks" / "results" / "mrpc.json").read_text(encoding="utf-8")))
+
+
+def test_the_stages_are_those_of_dvc_yaml() -> None:
+    assert "\n".join(stage_table()) in README
+
+
+def test_the_mrpc_table_is_the_measured_one() -> None:
+    assert mrpc.table(result()) in README
+
+
+def test_the_mrpc_figures_say_on_what_machine_they_were_measured() -> None:
+    assert f"{result()['cores']} cores of {result()['processor']}" in " ".join(README.split())
+
+
+@pytest.mark.parametrize("metric", mrpc.METRICS)
+def test_our_mean_is_not_more_than_a_point_below_the_courses(metric: str) -> None:
+    mean = result()["mean"]
+    assert mean["tunelock"][metric] >= mean["course"][metric] - 0.01
+
+
+def test_the_shown_output_is_that_of_the_committed_run() -> None:
+    metrics = json.loads((ROOT / "metrics" / "metrics.json").read_text(encoding="utf-8"))["validation"]
+    shown = re.search(r"^metrics/metrics.json +(.*)$", README, re.MULTILINE)
+    assert shown is not None
+    assert [float(number) for number in shown[1].split()] == pytest.approx(
+        [metrics[name] for name in sorted(metrics)], abs=5e-6
+    )
+
+
+def test_every_command_shown_exists() -> None:
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+    for module in re.findall(r"python -m ([\w.]+)", README):
+        assert (ROOT / Path(*module.split("."))).with_suffix(".py").exists(), module
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "data").glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,170 @@
+"""checks.verify: says "same", or which stage differs first, by how much and why."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from checks.artifacts import Tolerance, Verdict, compare_files
+from tests.project import Project
+
+
+def save_arrow(file: Path, rows: list[int], chunk: int) -> None:
+    table = pa.table({"label": rows})
+    with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=chunk)
+
+
+WRITE: dict[str, Callable[[Path, Any], None]] = {
+    "model.safetensors": lambda file, values: save_file({"w": np.array(values, dtype=np.float32)}, file),
+    "logits.npy": lambda file, values: np.save(file, np.array(values, dtype=np.float32)),
+    "metrics.json": lambda file, values: file.write_text(json.dumps(values), encoding="utf-8"),
+    "history.csv": lambda file, values: file.write_text("loss\n" + "\n".join(values) + "\n", encoding="utf-8") and None,
+    "data.arrow": lambda file, values: save_arrow(file, *values),
+    "note.txt": lambda file, values: file.write_text(values, encoding="utf-8") and None,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "verdict", "figures"),
+    [
+        ("model.safetensors", [1.0, 2.0], [1.0, 2.0], Verdict.IDENTICAL, {}),
+        ("model.safetensors", [1.0, 2.0], [1.0, 2.5], Verdict.BEYOND, {"largest": 0.5, "mean": 0.25}),
+        ("model.safetensors", [0.0, 0.0], [0.0, 2**-20], Verdict.WITHIN, {"largest": 2**-20, "mean": 2**-21}),
+        ("model.safetensors", [1.0], [1.0, 2.0], Verdict.BEYOND, {"tensors": "other names, shapes or dtypes"}),
+        (
+            "logits.npy",
+            [[0.0, 1.0]],
+            [[0.0, 1.5]],
+            Verdict.BEYOND,
+            {"largest": 0.5, "mean": 0.25, "flipped": 0, "of": 1},
+        ),
+        ("logits.npy", [[0.0, 2**-9]], [[2**-8, 0.0]], Verdict.BEYOND, {"largest": 2**-8, "flipped": 1, "of": 1}),
+        ("logits.npy", [[0.0, 1.0]], [[2**-8, 1.0]], Verdict.WITHIN, {"largest": 2**-8, "flipped": 0}),
+        ("logits.npy", [[0.0, 1.0]], [[0.0], [1.0]], Verdict.BEYOND, {"shape": "float32[1, 2] -> float32[2, 1]"}),
+        ("metrics.json", {"a": {"f1": 0.5}}, {"a": {"f1": 0.75}}, Verdict.BEYOND, {"a.f1": "0.5 -> 0.75"}),
+        ("metrics.json", {"f1": 0.5}, {"f1": 0.501}, Verdict.WITHIN, {"f1": "0.5 -> 0.501"}),
+        ("metrics.json", {"a": 1, "b": 2}, {"b": 2, "a": 1}, Verdict.EQUAL, {}),
+        ("metrics.json", {"cpu": "AVX512"}, {"cpu": "AVX2"}, Verdict.BEYOND, {"cpu": "AVX512 -> AVX2"}),
+        ("history.csv", ["0.5"], ["0.75"], Verdict.BEYOND, {"row 1 loss": "0.5 -> 0.75"}),
+        ("history.csv", ["0.5"], ["0.50"], Verdict.EQUAL, {}),
+        ("data.arrow", ([1, 2, 3], 3), ([1, 2, 3], 1), Verdict.EQUAL, {"rows": 3}),
+        ("data.arrow", ([1, 2, 3], 3), ([1, 5], 3), Verdict.BEYOND, {"rows changed": 2, "of": 3}),
+        ("note.txt", "a", "b", Verdict.UNKNOWN, {}),
+    ],
+)
+def test_artifacts_are_compared_by_their_kind(
+    name: str, old: Any, new: Any, verdict: Verdict, figures: dict[str, Any], tmp_path: Path
+) -> None:
+    for folder, values in (("old", old), ("new", new)):
+        (tmp_path / folder).mkdir()
+        WRITE[name](tmp_path / folder / name, values)
+    found = compare_files(name, tmp_path / "old" / name, tmp_path / "new" / name, Tolerance())
+    assert found.verdict == verdict
+    assert figures.items() <= found.figures.items()
+
+
+def test_a_file_on_one_side_only_differs(tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    assert compare_files("x", tmp_path / "old", tmp_path / "new", Tolerance()).figures == {"only in": "the new run"}
+
+
+def verify(project: Project, *arguments: str) -> tuple[int, Any]:
+    done = project.run("python", "-m", "checks.verify", "--json", *arguments, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+@pytest.mark.slow
+def test_an_untouched_commit_is_identical_in_every_stage(tiny: Project) -> None:
+    status, report = verify(tiny)
+    assert status == 0
+    assert {stage["stage"]: stage["verdict"] for stage in report["stages"]} == dict.fromkeys(
+        ["download", "tokenize", "train", "predict", "evaluate"], "identical bytes"
+    )
+    assert report["first"] is None
+
+
+@pytest.mark.slow
+def test_a_lock_made_with_another_seed_differs_first_in_train(tiny: Project) -> None:
+    tiny.set(train__seed=7)
+    tiny.repro()
+    tiny.set(train__seed=42)
+    tiny.commit("a lock of another seed")
+    status, report = verify(tiny)
+    assert (status, report["first"]) == (1, "train")
+    assert "params.yaml: train.seed is 42, dvc.lock was made with 7" in report["mismatches"]
+    train = next(stage for stage in report["stages"] if stage["stage"] == "train")
+    weights = next(d for d in train["differences"] if d["path"] == "models/finetuned/model.safetensors")
+    assert weights["figures"]["largest"] > weights["figures"]["mean"] > 0
+    predict = next(stage for stage in report["stages"] if stage["stage"] == "predict")
+    logits = next(d for d in predict["differences"] if d["path"] == "data/predictions/validation/logits.npy")
+    assert {"largest", "mean", "flipped"} <= set(logits["figures"]) and logits["figures"]["of"] == 40
+    # --quick finds it too, without training
+    status, answer = verify(tiny, "--quick")
+    assert status == 1 and "train would run" in answer["reasons"]
+
+
+@pytest.mark.slow
+def test_a_weight_altered_by_a_millionth_is_told(tiny: Project) -> None:
+    file = tiny.folder / "models" / "finetuned" / "model.safetensors"
+    weights = load_file(file)
+    name = "classifier.bias"
+    weights[name] = weights[name] + np.array([1e-6, 0.0], dtype=np.float32)
+    save_file(weights, file, metadata={"format": "pt"})
+    tiny.run("dvc", "commit", "--force", "train")
+    tiny.commit("a weight that no training gave")
+    status, report = verify(tiny)
+    assert (status, report["first"], report["verdict"]) == (0, "train", "differs, within tolerance")
+    train = next(stage for stage in report["stages"] if stage["stage"] == "train")
+    (difference,) = train["differences"]
+    assert difference["path"] == "models/finetuned/model.safetensors"
+    assert difference["figures"]["largest"] == pytest.approx(1e-6, rel=0.1)
+    assert "the environments are equal" not in report["mismatches"]
+
+
+@pytest.mark.slow
+def test_quick_is_content_with_a_fresh_clone_and_not_with_a_changed_metric(tiny: Project, tmp_path: Path) -> None:
+    clone = Project(tmp_path / "clone")
+    tiny.run("git", "clone", "--quiet", str(tiny.folder), str(clone.folder))
+    assert verify(clone, "--quick") == (0, {"revision": "HEAD", "belongs_together": True, "reasons": []})
+    for name, stage in (("metrics/metrics.json", "evaluate"), ("stages/predict.py", "predict")):
+        text = clone.read(name)
+        (clone.folder / name).write_text(text.replace("accuracy", "acuracy") + "\n", encoding="utf-8")
+        clone.run("git", "config", "user.name", "A Tester")
+        clone.run("git", "config", "user.email", "tester@example.org")
+        clone.commit(f"{name} is not what the lock says")
+        status, answer = verify(clone, "--quick")
+        assert status == 1
+        assert f"{name} is not the file that dvc.lock was made with" in answer["reasons"]
+        assert f"{stage} would run" in answer["reasons"]
+
+
+@pytest.mark.slow
+def test_what_is_in_no_cache_is_said(tiny: Project) -> None:
+    tiny.set(predict__token_budget=1000)
+    tiny.repro("predict")
+    tiny.set(predict__token_budget=4096)
+    tiny.commit("a lock of another budget")
+    shutil.rmtree(tiny.folder / ".dvc" / "cache")
+    status, report = verify(tiny)
+    assert (status, report["first"]) == (1, "predict")
+    predict = next(stage for stage in report["stages"] if stage["stage"] == "predict")
+    assert predict["differences"][0]["figures"] == {"old": "in no cache and no remote"}
+
+
+def test_a_question_that_cannot_be_answered_is_one_line(project: Project) -> None:
+    for arguments, line in [
+        (["no-such-branch"], "verify: no revision 'no-such-branch' in this repository\n"),
+        (["--quick"], None),
+    ]:
+        if line is None:
+            (project.folder / "params.yaml").write_text(project.read("params.yaml") + "# changed\n", encoding="utf-8")
+            line = "verify: the working tree has changes that a clone would not see; commit them, or say --dirty\n"
+        assert verify(project, *arguments) == (2, line)
