@@ -20,8 +20,8 @@ class Verdict(IntEnum):
 
     IDENTICAL = 0
     EQUAL = 1
-    WITHIN = 2
-    UNKNOWN = 3
+    UNKNOWN = 2  # judged by what can be compared: the metrics are always in Git
+    WITHIN = 3
     BEYOND = 4
 
     def __str__(self) -> str:
@@ -117,9 +117,8 @@ def _compare_tables(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
 
 
 def _compare_json(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
-    return _compare_values(
-        *(dict(_leaves(json.loads(file.read_text(encoding="utf-8")))) for file in (old, new)), tolerance
-    )
+    one, two = (dict(_leaves(json.loads(file.read_text(encoding="utf-8")))) for file in (old, new))
+    return _compare_values(one, two, tolerance)
 
 
 def _compare_csv(old: Path, new: Path, tolerance: Tolerance) -> Outcome:

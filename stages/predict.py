@@ -12,6 +12,7 @@ from datasets import Dataset
 from pydantic import Field
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from stages.shared.device import pick_device
 from stages.shared.execution import read_execution
@@ -41,6 +42,7 @@ def predict(
     device = pick_device(device_name, p.threads)
     columns = read_task(task_file).columns
     tokenizer = AutoTokenizer.from_pretrained(finetuned_dir)
+    disable_progress_bar()  # that for loading the weights
     model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32).to(device).eval()
     autocast = torch.autocast(device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
     with publish(predictions_dir) as (predictions,), torch.inference_mode(), autocast:

@@ -19,6 +19,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from stages.shared.device import pick_device
 from stages.shared.errors import BadInput
@@ -93,7 +94,7 @@ def train(
     found = checkpoints(run)
     if found:
         print(f"train: going on from step {found[-1].name.rpartition('-')[2]}", file=sys.stderr)
-    trainer.resume(found[-1] if found else None, p.early_stopping_patience)
+    trainer.resume(found[-1] if found else None)
 
     kept = kept_row(trainer.history, task, p.keep)
     load_model(trainer.model, run / f"checkpoint-{kept['step']}" / "model.safetensors")
@@ -134,6 +135,7 @@ def make_trainer(
     validation_split: Dataset,
 ) -> ExactTrainer:
     """Puts model, data and recipe together."""
+    disable_progress_bar()  # those for loading and saving weights; the training's own stays
     set_seed(p.seed)  # before the model: the classification head is drawn when it is made
     model = AutoModelForSequenceClassification.from_pretrained(
         pretrained_dir,

@@ -91,6 +91,7 @@ class ExactTrainer(Trainer):
     ) -> None:
         self.task = task
         self.group_by_length = group_by_length
+        self.patience = patience
         self.history: list[dict[str, float]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
@@ -100,7 +101,7 @@ class ExactTrainer(Trainer):
         # The model's own loss would be summed over accumulated batches, not averaged.
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
-        self.add_callback(_EpochEnd(self, patience))
+        self.add_callback(_EpochEnd(self))
         self.add_callback(_Timer(minutes))
 
     # Data order
@@ -156,32 +157,36 @@ class ExactTrainer(Trainer):
             final.rename(partial / "replaced")
         written.rename(final)
         _flush(folder)
-        wanted = (
-            {final.name, f"{PREFIX_CHECKPOINT_DIR}-{kept_row(self.history, self.task, 'best')['step']:.0f}"}
-            if (self.history)
-            else {final.name}
-        )
+        wanted = {final.name}
+        if self.history:
+            wanted.add(f"{PREFIX_CHECKPOINT_DIR}-{kept_row(self.history, self.task, 'best')['step']}")
         for old in checkpoints(folder):
             if old.name not in wanted:
                 old.rename(partial / old.name)
         shutil.rmtree(partial)
 
-    def resume(self, checkpoint: Path | None, patience: int | None) -> None:
+    def resume(self, checkpoint: Path | None) -> None:
         """Trains from `checkpoint`, or from the start; a run that had ended there is not trained further."""
         if checkpoint is not None:
             kept = json.loads((checkpoint / HISTORY).read_text(encoding="utf-8"))
             self.history, self.loss_steps = kept["rows"], kept["loss_steps"]
             self.loss_sum = torch.tensor(kept["loss_sum"], dtype=torch.float64)
-            if patience is not None and exhausted(self.history, self.task, patience):
+            if self.exhausted():
                 return
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def exhausted(self) -> bool:
+        """Says whether the best score is so old that the training is to stop."""
+        if self.patience is None or not self.history:
+            return False
+        return len(self.history) - kept_row(self.history, self.task, "best")["epoch"] >= self.patience
 
 
 class _EpochEnd(TrainerCallback):
     """Adds the history's row after each epoch, says it in one line, and stops when the patience is used up."""
 
-    def __init__(self, trainer: ExactTrainer, patience: int | None) -> None:
-        self.trainer, self.patience = trainer, patience
+    def __init__(self, trainer: ExactTrainer) -> None:
+        self.trainer = trainer
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.loss_steps += 1
@@ -203,7 +208,7 @@ class _EpochEnd(TrainerCallback):
             f"validation {scores}",
             file=sys.stderr,
         )
-        if self.patience is not None and exhausted(trainer.history, trainer.task, self.patience):
+        if trainer.exhausted():
             control.should_training_stop = True
 
 
@@ -245,11 +250,6 @@ def kept_row(history: list[dict[str, float]], task: Task, keep: str) -> dict[str
     name = task.metrics[0]
     sign = 1.0 if METRICS[name].greater_is_better else -1.0
     return max(history, key=lambda row: sign * row[name])
-
-
-def exhausted(history: list[dict[str, float]], task: Task, patience: int) -> bool:
-    """Says whether the best score is `patience` epochs old."""
-    return len(history) - kept_row(history, task, "best")["epoch"] >= patience
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -1,0 +1,133 @@
+"""A killed training goes on and ends with the same bytes, whoever was killed and whenever."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.project import PROGRAMS, Project
+
+pytestmark = pytest.mark.slow
+
+OUTPUTS = ("models/finetuned/model.safetensors", "metrics/history.csv", "metrics/selection.json", "dvc.lock")
+
+
+@pytest.fixture(scope="module")
+def whole(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was trained for some seconds with a checkpoint after every step, and never interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "project"
+    shutil.copytree(finished_once.folder, folder)
+    project = Project(folder)
+    project.set(train__epochs=12, execution__checkpoint_minutes=1e-9)
+    project.commit("a longer training")
+    assert project.repro() == ["train", "predict", "evaluate"]
+    return project
+
+
+@pytest.fixture
+def fresh(whole: Project, tmp_path: Path) -> Project:
+    """The same recipe before it was run: the outputs and the cache are those of the shorter training."""
+    shutil.copytree(whole.folder, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    project.run("git", "checkout", "--", ".")
+    shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # else the finished training comes from the run cache
+    return project
+
+
+def start(project: Project) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=project.folder,
+        env=os.environ | {"PATH": PROGRAMS},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def trainings(project: Project) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "stages.train" in process.cmdline() and Path(process.cwd()) == project.folder:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+def checkpoints(project: Project) -> list[str]:
+    return [path.name for path in (project.folder / ".scratch" / "train").glob("*/checkpoint-*")]
+
+
+def kill(whom: str, dvc: "subprocess.Popen[bytes]", project: Project) -> None:
+    if whom == "stage":
+        for process in trainings(project):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    elif whom == "dvc":
+        dvc.kill()
+    elif whom == "everything":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(dvc.pid, signal.SIGKILL)
+    else:
+        os.killpg(dvc.pid, signal.SIGINT if whom == "Ctrl-C" else signal.SIGTERM)
+    dvc.wait(timeout=60)
+    wait_for(lambda: not trainings(project), 30)  # no orphan keeps running
+
+
+def assert_same(project: Project, whole: Project) -> None:
+    for name in OUTPUTS:
+        assert (project.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert not list((project.folder / ".scratch" / "train").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("whom", "step"),
+    [("stage", 5), ("dvc", 9), ("everything", 14), pytest.param("Ctrl-C", 7), pytest.param("TERM", 11)],
+)
+def test_a_killed_training_ends_with_the_same_bytes(whom: str, step: int, fresh: Project, whole: Project) -> None:
+    dvc = start(fresh)
+    wait_for(lambda: f"checkpoint-{step}" in checkpoints(fresh))
+    kill(whom, dvc, fresh)
+    left = checkpoints(fresh)
+    assert left, "the training had ended before it was killed"
+    done = fresh.run("dvc", "repro")
+    assert "train: going on from step" in done.stderr
+    assert_same(fresh, whole)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(20))
+def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(seed: int, fresh: Project, whole: Project) -> None:
+    draw = random.Random(seed)
+    for _ in range(draw.choice([1, 2])):
+        kill_at_random(draw, fresh)
+    fresh.run("dvc", "repro")
+    assert_same(fresh, whole)
+
+
+def kill_at_random(draw: random.Random, project: Project) -> None:
+    dvc = start(project)
+    folder = project.folder / ".scratch" / "train"
+    wait_for(lambda: checkpoints(project) or dvc.poll() is not None)
+    if draw.random() < 0.5:  # inside a checkpoint's write
+        wait_for(lambda: list(folder.glob("*/partial/*")) or dvc.poll() is not None)
+    time.sleep(draw.uniform(0, 1.5))
+    kill(draw.choice(["stage", "dvc", "everything"]), dvc, project)

@@ -1,0 +1,100 @@
+"""Every artifact is a function of its declared inputs: not of the folder, the shell, the clock or chance."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.project import Project
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+STAGES = list(DAG)
+
+# Two shells that have nothing in common.
+HERE = {"TZ": "UTC", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1", "HOME": "/tmp"}
+THERE = {"TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "LC_ALL": "C", "OMP_NUM_THREADS": "7", "PYTHONHASHSEED": "2"}
+
+
+def outs(project: Project, stage: str) -> dict[str, bytes]:
+    """Returns the bytes of every file that the stage writes."""
+    entry, content = DAG[stage], {}
+    for out in [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]:
+        path = project.folder / (next(iter(out)) if isinstance(out, dict) else out)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                content[str(file.relative_to(project.folder))] = file.read_bytes()
+    return content
+
+
+def two_runs(project: Project, stage: str, elsewhere: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Runs one stage in two folders and two shells on the same inputs."""
+    shutil.copytree(project.folder, elsewhere)
+    results = []
+    for there, environment, umask in ((project, HERE, "022"), (Project(elsewhere), THERE, "077")):
+        home = {"HF_HOME": str(there.folder.parent / f"home-{umask}"), "XDG_CACHE_HOME": str(there.folder.parent)}
+        there.run("sh", "-c", f"umask {umask}; exec {sys.executable} -m stages.{stage}", **(environment | home))
+        results.append(outs(there, stage))
+    return results[0], results[1]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_gives_the_same_bytes_in_another_folder_and_shell(stage: str, tiny: Project, tmp_path: Path) -> None:
+    one, two = two_runs(tiny, stage, tmp_path / "a" / "much longer" / "way" / "to go")
+    assert one == two
+    assert one == outs(tiny, stage) and len(one) > 0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_writes_nothing_but_its_outs(stage: str, tiny: Project) -> None:
+    def everything() -> dict[Path, bytes]:
+        skip = {".git", ".dvc", ".scratch", "__pycache__"}
+        files = [file for file in tiny.folder.rglob("*") if file.is_file() and not skip & set(file.parts)]
+        return {file.relative_to(tiny.folder): file.read_bytes() for file in files}
+
+    before = everything()
+    tiny.run("python", "-m", f"stages.{stage}")
+    assert everything() == before
+
+
+def test_two_clones_in_two_shells_make_the_committed_lock(finished_once: Project, tmp_path: Path) -> None:
+    for name, environment in (("one", HERE), ("two and more", THERE)):
+        clone = Project(tmp_path / name)
+        finished_once.run("git", "clone", "--quiet", str(finished_once.folder), str(clone.folder))
+        assert clone.repro("--force", **environment, HF_HOME=str(tmp_path / f"home {name}")) == STAGES
+        assert clone.read("dvc.lock") == finished_once.read("dvc.lock")
+        assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+IMPURE = {
+    "a timestamp": "__import__('time').time_ns()",
+    "an unordered set": "list({'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight'})",
+    "a hidden random number": "__import__('random').random()",
+    "a read of the environment": "__import__('os').environ.get('TZ')",
+    "the folder": "__import__('os').getcwd()",
+}
+# The constant of each stage's program that names a text file which it writes.
+TARGET = {
+    "download": "DATA",
+    "tokenize": "TRUNCATION",
+    "train": "SELECTION",
+    "predict": "PREDICTIONS / 'validation' / 'note.txt'",
+    "evaluate": "METRICS",
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("impurity", IMPURE)
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_impure_stage_is_noticed(stage: str, impurity: str, tiny: Project, tmp_path: Path) -> None:
+    single = tiny.folder / "stages" / f"{stage}.py"
+    program = single if single.exists() else tiny.folder / "stages" / stage / "__main__.py"
+    spoilt = f"        with ({TARGET[stage]}).open('a') as stream:\n            stream.write(str({IMPURE[impurity]}))\n"
+    program.write_text(program.read_text(encoding="utf-8") + spoilt, encoding="utf-8")
+    one, two = two_runs(tiny, stage, tmp_path / "elsewhere")
+    assert one.keys() == two.keys() and one != two
