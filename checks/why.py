@@ -174,7 +174,7 @@ def _total(verdicts: list[Verdict], action: Action) -> str:
     chosen = [verdict for verdict in verdicts if verdict.action is action]
     timed = [verdict.seconds for verdict in chosen if verdict.seconds is not None]
     untimed = ", ".join(verdict.stage for verdict in chosen if verdict.seconds is None)
-    times = f"{sum(timed):.1f} s{f' and {untimed}, not timed yet' if untimed else ''}" if timed else "not timed yet"
+    times = f"{sum(timed):.1f} s{f'; not timed yet: {untimed}' if untimed else ''}" if timed else "not timed yet"
     return f"{', '.join(verdict.stage for verdict in chosen)} ({times})" if chosen else "nothing"
 
 

@@ -306,7 +306,7 @@ def test_times_are_summed_and_missing_ones_admitted() -> None:
         "predict: may run, if tokenize's or train's outputs change (last run: 3.0 s)",
         "evaluate: would be restored from the run cache (last run: 4.0 s)",
         "    model: not in the workspace",
-        "Would run: tokenize, train (1.3 s and train, not timed yet). May run: predict (3.0 s).",
+        "Would run: tokenize, train (1.3 s; not timed yet: train). May run: predict (3.0 s).",
     ]
 
 
