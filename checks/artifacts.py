@@ -47,6 +47,9 @@ class Tolerance:
     metrics: float = 0.005  # absolute difference of a number in a json or csv file
 
 
+EXACT = ("epoch", "step", "learning_rate", "examples")  # numbers that no rounding touches
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The outcome for one file."""
@@ -84,8 +87,9 @@ def _compare_weights(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
         return Verdict.BEYOND, {"tensors": "other names, shapes or dtypes"}
     largest, total, count = 0.0, 0.0, 0
     for name in one:
-        gap = np.abs(one[name].astype(np.float64) - two[name].astype(np.float64))
-        largest, total, count = max(largest, float(gap.max(initial=0.0))), total + float(gap.sum()), count + gap.size
+        gap = _gap(one[name], two[name])
+        largest = float(np.maximum(largest, gap.max(initial=0.0)))  # not max(): NaN must stay
+        total, count = total + float(gap.sum()), count + gap.size
     return _graded(largest, tolerance.weights), {"largest": largest, "mean": total / count}
 
 
@@ -94,7 +98,7 @@ def _compare_arrays(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
     one, two = np.load(old), np.load(new)
     if (one.shape, one.dtype) != (two.shape, two.dtype):
         return Verdict.BEYOND, {"shape": f"{one.dtype}{list(one.shape)} -> {two.dtype}{list(two.shape)}"}
-    gap = np.abs(one.astype(np.float64) - two.astype(np.float64))
+    gap = _gap(one, two)
     figures: dict[str, Any] = {"largest": float(gap.max(initial=0.0)), "mean": float(gap.mean())}
     if one.ndim != 2 or one.shape[1] < 2 or new.stem != "logits":
         return _graded(figures["largest"], tolerance.logits), figures
@@ -102,6 +106,13 @@ def _compare_arrays(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
     figures |= {"flipped": flipped, "of": len(one)}
     verdict = _graded(figures["largest"], tolerance.logits)
     return (Verdict.BEYOND if flipped > tolerance.flips * len(one) else verdict), figures
+
+
+def _gap(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Returns the absolute differences, float64; 0 where both are the same, NaN and infinity included."""
+    same = (one == two) | (np.isnan(one) & np.isnan(two))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.abs(one.astype(np.float64) - two.astype(np.float64)))
 
 
 def _compare_tables(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
@@ -140,7 +151,7 @@ def _compare_values(one: dict[str, Any], two: dict[str, Any], tolerance: Toleran
             continue
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, after))
         gap = abs(after - before) if numbers and after is not None and before is not None else math.inf
-        worst = max(worst, _graded(gap, tolerance.metrics))
+        worst = max(worst, _graded(gap, 0.0 if name.endswith(EXACT) else tolerance.metrics))
         figures[name] = f"{before} -> {after}"
     return worst, figures
 
@@ -166,7 +177,7 @@ def _number(cell: str) -> float | str:
 def _graded(gap: float, limit: float) -> Verdict:
     if gap == 0.0:
         return Verdict.EQUAL
-    return Verdict.WITHIN if gap <= limit else Verdict.BEYOND
+    return Verdict.WITHIN if gap <= limit + 1e-9 else Verdict.BEYOND  # 0.505 - 0.5 is above 0.005; NaN is beyond all
 
 
 _BY_KIND: dict[str, Callable[[Path, Path, Tolerance], Outcome]] = {

@@ -3,7 +3,8 @@
     python -m checks.verify [REVISION] [--exact] [--quick] [--dirty] [--json | --markdown]
 
 Exit status: 0 identical, equal or within tolerance; 1 beyond tolerance, or within it under --exact; 2 for a question
-that cannot be answered. With --quick nothing is trained: do the lock, metrics, params and code belong together?
+that cannot be answered. What is in no cache and no remote is judged by the metrics, which are in Git.
+With --quick nothing is trained: do the lock, metrics, params and code belong together?
 """
 
 import argparse

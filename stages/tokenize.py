@@ -26,6 +26,10 @@ TOKENIZED = Path("data/tokenized")
 TRUNCATION = Path("metrics/truncation.json")
 
 
+# Models that number their positions from behind the padding's, and so take that many tokens fewer.
+BEHIND_PADDING = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+
+
 @params_dataclass
 class TokenizeParams:
     max_length: Annotated[int, Field(ge=4)]  # tokens, the special ones included
@@ -65,10 +69,12 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> Any:
         config = AutoConfig.from_pretrained(pretrained_dir)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{pretrained_dir}: tokenizer cannot be loaded: {' '.join(str(error).split())[:200]}") from None
-    positions = getattr(config, "max_position_embeddings", None)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= config.pad_token_id + 1  # their positions start behind the padding's
-    if positions is not None and max_length > positions:
+    if tokenizer.pad_token is None:
+        raise BadInput(f"{pretrained_dir}: the tokenizer has no padding token, so no batch can be made; use an encoder")
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if config.model_type in BEHIND_PADDING:
+        positions -= config.pad_token_id + 1
+    if 0 < positions < max_length:
         raise BadInput(
             f"params.yaml: tokenize.max_length: the checkpoint takes at most {positions} tokens, got {max_length}"
         )

@@ -46,10 +46,15 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
     return DownloadParams(**(values | changes))
 
 
-def write_csv(file: Path, rows: list[Any], header: tuple[str, ...] = ("a", "b", "y"), delimiter: str = ",") -> None:
+def write_csv(file: Path, rows: list[Any], header: tuple[str, ...] = ("a", "b", "y")) -> None:
     file.parent.mkdir(exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, delimiter=delimiter).writerows([header, *rows])
+        csv.writer(stream).writerows([header, *rows])
+
+
+def write_tsv(file: Path, rows: list[Any]) -> None:
+    lines = ["\t".join(map(str, row)) for row in [("a", "b", "y"), *rows]]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_jsonl(file: Path, rows: list[Any]) -> None:
@@ -80,7 +85,7 @@ def run(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[str, Any]]:
 
 WRITERS = {
     "csv": write_csv,
-    "tsv": lambda file, rows: write_csv(file, rows, delimiter="\t"),
+    "tsv": write_tsv,
     "jsonl": write_jsonl,
     "parquet": write_parquet,
 }
@@ -161,6 +166,13 @@ def test_a_regression_has_float_labels(run: Callable[..., Any], tmp_path: Path) 
     splits = run(problem_type="regression", metrics=["pearson"])
     assert splits["train"]["label"] == [0.5, 2.0]
     assert splits["train"].features["label"].dtype == "float32"
+
+
+def test_multi_label_integers_are_positions_among_the_names(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", [("x", "y", [1, 0]), ("v", "w", []), ("t", "u", [1])])
+    splits = run(problem_type="multi_label_classification", label_names=["red", "blue"], metrics=["f1_micro"])
+    assert splits["train"]["label"] == [[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]]
 
 
 def test_multi_label_lists_become_zeros_and_ones(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -284,6 +296,102 @@ def test_bad_input_is_named_and_leaves_nothing_behind(case: str, run: Callable[.
         run(**changes)
     assert "\n" not in str(raised.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+LABELS = {
+    "names that are numbers": (["1", "2", "3"], [1, 2, 3], [0, 1, 2]),
+    "positions": (["low", "mid", "high"], [0, 1, 2], [0, 1, 2]),
+    "positions written as floats": (["low", "mid", "high"], ["0.0", "1.0", "2.0"], [0, 1, 2]),
+    "booleans by name": (["true", "false"], ["true", "false", "true"], [0, 1, 0]),
+    "booleans learned": (None, ["true", "false", "true"], [1, 0, 1]),
+    "a class called -1": (["-1", "1"], [-1, 1, -1], [0, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_are_all_names_or_all_positions(case: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    names, written, expected = LABELS[case]
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [(f"t{n}", f"{split} {n}", y) for n, y in enumerate(written)])
+    assert run(label_names=names)["train"]["label"] == expected
+
+
+def test_names_and_positions_are_never_mixed(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [(f"t{n}", split, n) for n in (1, 2, 3, 0)])
+    with pytest.raises(
+        BadInput, match=r"train.csv: row 4: label 0 is not among download.label_names \['1', '2', '3'\]"
+    ):
+        run(label_names=["1", "2", "3"])
+
+
+def test_a_regression_may_have_negative_labels(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [(f"t{n}", split, n) for n in (-2, -1, 0, 3)])
+    assert run(problem_type="regression", metrics=["pearson"])["train"]["label"] == [-2.0, -1.0, 0.0, 3.0]
+
+
+def test_a_quote_in_a_tsv_is_a_character(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_tsv(tmp_path / "data" / f"{split}.tsv", [('"a', "b", 1), ('c"', "d", 0)])
+    assert run()["train"]["text"] == ['"a', 'c"']
+
+
+def test_a_categorical_column_is_read_as_its_values(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        rows = {"a": ["x", "v"], "b": ["y", "w"], "y": pa.array(["no", "yes"]).dictionary_encode()}
+        pyarrow.parquet.write_table(pa.table(rows), tmp_path / "data" / f"{split}.parquet")
+    assert run()["train"]["label"] == [0, 1]
+
+
+def test_an_idx_that_does_not_fit_is_replaced_by_row_numbers(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        rows = [("x", "y", 1, 2**40), ("v", "w", 0, 7)]
+        write_csv(tmp_path / "data" / f"{split}.csv", rows, header=("a", "b", "y", "idx"))
+    assert run()["train"]["idx"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        (
+            [("x", "y", ["a"])],
+            {},
+            "column 'y': a class is a text or a whole number, found list.*; check download.problem",
+        ),
+        (
+            [("x", "y", 0.5)],
+            {},
+            "column 'y': a class is a text or a whole number, found double; check download.problem",
+        ),
+        (
+            [("x", "y", ["a", None])],
+            {"problem_type": "multi_label_classification"},
+            "row 1: null in the list of labels",
+        ),
+        ([("x", "y", [])], {"problem_type": "multi_label_classification"}, "every list of labels is empty"),
+        ([("x", "y", "a")], {"problem_type": "multi_label_classification"}, "need a list of labels, found string"),
+        (
+            [("x", "y", ["a"]), ("v", "w", ["b", "c"])],
+            {"problem_type": "multi_label_classification", "label_names": ["a", "b"]},
+            r"row 2: label 'c' is not among download.label_names \['a', 'b'\]",
+        ),
+    ],
+)
+def test_labels_of_the_wrong_kind_are_refused(
+    rows: list[Any], changes: dict[str, Any], message: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows)
+    with pytest.raises(BadInput, match=message):
+        run(**({"label_names": None, "metrics": ["accuracy"]} | changes))
+
+
+def test_two_columns_of_one_name_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [("x", "z", "y", 1)], header=("a", "a", "b", "y"))
+    with pytest.raises(BadInput, match="two columns are called 'a'; rename or remove one"):
+        run()
 
 
 def test_a_split_in_two_files_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:

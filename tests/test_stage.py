@@ -1,6 +1,7 @@
 """What surrounds every stage: one at a time, gone with its parent, one line for bad input, a sealed environment."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,49 @@ def test_a_stage_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
     parent.wait()
     free = "import stages.shared.stage as s; s.LOCK_SECONDS = 10\nwith s.stage('x'): print('free')"
     assert python(free, tmp_path).stdout == "free\n"
+
+
+def test_a_stage_whose_starter_died_while_it_was_importing_does_not_start(tmp_path: Path) -> None:
+    late = (
+        "import time, stages\ntime.sleep(1.5)\nfrom stages.shared.stage import stage\nwith stage('x'): open('ran', 'w')"
+    )
+    starter = (
+        f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {late!r}])\nimport time; time.sleep(0.7)"
+    )
+    subprocess.run([sys.executable, "-c", starter], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    time.sleep(2.5)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("tokenize: [1,", "tokenize: params.yaml: not valid YAML: "),
+        ("download: {}", "tokenize: params.yaml: tokenize: expected a section with the keys max_length, max_samples"),
+    ],
+)
+def test_a_params_file_that_cannot_be_read_is_one_line(text: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.tokenize"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and done.stderr.startswith(line)
+
+
+def test_a_full_disk_is_noticed_before_the_partial_output_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch and safetensors raise errors of their own; once the partial output is gone, there is space again."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0 if list(tmp_path.iterdir()) else 2**30))
+    with pytest.raises(OSError, match="No space left"), publish(tmp_path / "out") as (out,):
+        out.write_text("half")
+        raise RuntimeError("PytorchStreamWriter failed")
 
 
 def _wait_for(condition: "object", seconds: float = 30.0) -> None:

@@ -1,6 +1,7 @@
 """tokenize: both texts in one call, truncated, unpadded."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,24 @@ def test_a_tokenizer_that_cannot_be_loaded_is_named(raw: Path, tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="tokenizer cannot be loaded"):
         run(raw, tmp_path / "empty")
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(raw: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "padless")
+    file = tmp_path / "padless" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    config.pop("pad_token")
+    file.write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="the tokenizer has no padding token, so no batch can be made; use an encoder"):
+        run(raw, tmp_path / "padless")
+
+
+@pytest.mark.parametrize("kind", ["roberta", "mpnet"])
+def test_positions_behind_the_paddings_are_not_offered(
+    kind: str, raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / kind)
+    config = {"model_type": kind, "max_position_embeddings": 20, "pad_token_id": 1}
+    (tmp_path / kind / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="the checkpoint takes at most 18 tokens, got 19"):
+        run(raw, tmp_path / kind, max_length=19)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,28 @@ def test_a_run_that_had_ended_early_is_not_trained_further(run: Run, monkeypatch
         patch.setattr("stages.train.__main__.load_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run("resumed", **recipe)
     assert content(run("resumed", **recipe)) == whole
+
+
+def test_a_kill_while_checkpoints_are_removed_leaves_none_that_is_half_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = content(run("whole"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("stages.train.__main__.shutil.rmtree", half_remove)
+        run("resumed")
+    assert content(run("resumed")) == whole
+
+
+REMOVE = shutil.rmtree
+
+
+def half_remove(folder: Path, ignore_errors: bool = False) -> None:
+    """Removes a file of every checkpoint, then is killed."""
+    if folder.name == "discarded" and folder.exists():
+        for file in folder.glob("*/optimizer.pt"):
+            file.unlink()
+        raise KeyboardInterrupt
+    REMOVE(folder, ignore_errors=ignore_errors)
 
 
 def test_a_batch_that_does_not_divide_is_refused(run: Run) -> None:

@@ -23,12 +23,18 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
     for split, table in source.tables.items():
         if table.num_rows == 0:
             raise BadInput(f"{source.places[split]}: the {split} split is empty; add rows or remove it")
+        twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+        if twice:
+            raise BadInput(f"{source.places[split]}: two columns are called {twice[0]!r}; rename or remove one")
     labels = {split: _label_column(source, split) for split in source.tables}
     if labels["train"] is None:
         raise BadInput(
             f"{source.places['train']}: no labels in column {source.labelling.label_column!r}; "
             "the train split needs a label in every row (download.label_column names the column)"
         )
+    for split, column in labels.items():
+        if column is None and split.split("_")[0] == "validation":
+            raise BadInput(f"{source.places[split]}: the {split} split has no labels; training is steered by it")
     encode = _ENCODERS[source.labelling.problem_type]
     feature, names, encoded = encode(source, labels)
     splits = {}
@@ -52,7 +58,7 @@ def carve(splits: Mapping[str, Dataset], fractions: Mapping[str, float | None], 
     The choice is seeded and stratified by class; rows keep their order.
 
     Raises:
-        BadInput: validation is missing or has no labels, or a fraction is given for a split that exists.
+        BadInput: validation is missing, or a fraction is given for a split that exists or leaves one empty.
     """
     result = dict(splits)
     for split, fraction in fractions.items():
@@ -69,12 +75,8 @@ def carve(splits: Mapping[str, Dataset], fractions: Mapping[str, float | None], 
                 )
             result[split] = train.select(np.flatnonzero(chosen)).flatten_indices(keep_in_memory=True)
             result["train"] = train.select(np.flatnonzero(~chosen)).flatten_indices(keep_in_memory=True)
-    validation = [name for name in result if name.split("_")[0] == "validation"]
-    if not validation:
+    if not any(name.split("_")[0] == "validation" for name in result):
         raise BadInput("no validation split; add one, or set download.validation_fraction to carve it from train")
-    for name in validation:
-        if _unlabelled(result[name]):
-            raise BadInput(f"the {name} split has no labels; training is steered by it")
     return result
 
 
@@ -86,16 +88,21 @@ def _label_column(source: Source, split: str) -> pa.ChunkedArray | None:
             return None
         raise BadInput(_missing(place, column, "label_column", table))
     labels = table[column]
-    missing = labels.is_null()
-    if pa.types.is_integer(labels.type):
-        missing = pc.or_(missing, pc.equal(labels, UNLABELLED).fill_null(False))
-    count = pc.sum(missing).as_py()
-    if count == len(labels):
+    if pa.types.is_boolean(labels.type):
+        labels = labels.cast(pa.string())  # true, false
+    if pa.types.is_floating(labels.type):
+        labels = pc.if_else(pc.is_nan(labels), None, labels)
+    empty = labels.is_null()
+    if pc.all(empty).as_py() or (split != "train" and _throughout(labels, UNLABELLED)):
         return None
-    if count:
-        row = pc.index(missing, True).as_py() + 1
+    if pc.any(empty).as_py():
+        row = pc.index(empty, True).as_py() + 1
         raise BadInput(f"{place}: row {row}: no value in column {column!r}; label every row of the split, or none")
     return labels
+
+
+def _throughout(labels: pa.ChunkedArray, value: int) -> bool:
+    return pa.types.is_integer(labels.type) and bool(pc.all(pc.equal(labels, value)).as_py())
 
 
 def _text_column(source: Source, split: str, column: str) -> pa.ChunkedArray:
@@ -116,7 +123,8 @@ def _idx_column(table: pa.Table) -> Any:
     """Keeps the source's own `idx` where it has one, else counts the rows: int32[rows]."""
     if "idx" in table.column_names:
         idx = table["idx"]
-        if pa.types.is_integer(idx.type) and not idx.null_count and len(pc.unique(idx)) == len(idx):
+        whole = pa.types.is_integer(idx.type) and not idx.null_count and len(pc.unique(idx)) == len(idx)
+        if whole and pc.min(idx).as_py() >= -(2**31) and pc.max(idx).as_py() < 2**31:
             return idx.cast(pa.int32())
     return pa.array(np.arange(table.num_rows, dtype=np.int32))
 
@@ -126,43 +134,75 @@ Encoded = tuple[Any, list[str], dict[str, Any]]
 
 def _encode_classes(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
     """One class a row: class indices, int64[rows]; -1 throughout where a split is unlabelled."""
-    values = {split: pc.unique(column).to_pylist() for split, column in labels.items() if column is not None}
-    names = source.labelling.label_names
-    learned = names is None
-    if names is None:
-        names = [str(value) for value in sorted(values["train"])]
+    scalars = {split: _scalars(source, split, column) for split, column in labels.items() if column is not None}
+    positions, names = _positions(source, scalars)
     if len(names) < 2 or len(set(names)) < len(names):
         raise BadInput(f"{source.places['train']}: a classification needs two or more different labels, got {names}")
-    distinct = {value for found in values.values() for value in found}
-    # Names rule; integers that are no names are positions in them.
-    by_name = all(str(value) in names for value in distinct)
-    positions = {
-        value: names.index(str(value)) if by_name or not _is_position(value, names) else int(value)
-        for value in distinct
-        if str(value) in names or _is_position(value, names)
-    }
-    seen = {positions.get(value) for value in values["train"]}
     encoded: dict[str, Any] = {}
-    for split, column in labels.items():
-        if column is None:
+    for split in labels:
+        if split in scalars:
+            found = pc.unique(scalars[split])
+            index = pc.index_in(scalars[split], value_set=found)
+            encoded[split] = pc.take(pa.array([positions[value] for value in found.to_pylist()], pa.int64()), index)
+        else:
             encoded[split] = pa.array(np.full(source.tables[split].num_rows, UNLABELLED))
-            continue
-        for value in values[split]:
-            if value in positions and positions[value] in seen:
-                continue
-            row = pc.index(column, pa.scalar(value, column.type)).as_py() + 1
-            where = f"{source.places[split]}: row {row}: label {value!r}"
-            if value in positions or learned:
-                raise BadInput(f"{where} is never seen in train ({names}); add training rows with it or remove it here")
-            raise BadInput(f"{where} is not among download.label_names {names}; add it there or correct the row")
-        found = pa.array(values[split], column.type)
-        index = pc.index_in(column, value_set=found)
-        encoded[split] = pc.take(pa.array([positions[value] for value in values[split]], pa.int64()), index)
     return ClassLabel(names=names), names, encoded
 
 
-def _is_position(value: Any, names: list[str]) -> bool:
-    return isinstance(value, int) and 0 <= value < len(names)
+def _scalars(source: Source, split: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Makes sure that labels are texts or whole numbers; 1.0 is taken for 1."""
+    if pa.types.is_floating(column.type) and pc.all(pc.equal(column, pc.round(column))).as_py():
+        return column.cast(pa.int64())
+    if not (
+        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    ):
+        raise BadInput(
+            f"{source.places[split]}: column {source.labelling.label_column!r}: a class is a text or a whole number, "
+            f"found {column.type}; check download.problem_type"
+        )
+    return column
+
+
+def _positions(source: Source, scalars: Mapping[str, Any]) -> tuple[dict[Any, int], list[str]]:
+    """Maps each label that occurs to its place among the label names, and returns both.
+
+    Args:
+        scalars: the labels of each labelled split, one by one, as texts or whole numbers.
+
+    Raises:
+        BadInput: a label has no place, or is never seen in train.
+    """
+    values = {split: pc.unique(column).to_pylist() for split, column in scalars.items()}
+    distinct = list(dict.fromkeys(value for found in values.values() for value in found))
+    names = source.labelling.label_names
+    if names is None:
+        names = [str(value) for value in sorted(values["train"])]
+    # Labels are names, all of them, or positions, all of them: one that is a name makes the others names.
+    if any(str(value) in names for value in distinct):
+        positions = {value: names.index(str(value)) for value in distinct if str(value) in names}
+    else:
+        positions = {value: value for value in distinct if isinstance(value, int) and 0 <= value < len(names)}
+    seen = {positions.get(value) for value in values["train"]}
+    for split, found in values.items():
+        for value in found:
+            if value in positions and positions[value] in seen:
+                continue
+            if value in positions or source.labelling.label_names is None:
+                reason = f"is never seen in train ({names}); add training rows with it or remove it here"
+            else:
+                reason = f"is not among download.label_names {names}; add it there or correct the row"
+            raise BadInput(f"{source.places[split]}: row {_row(source, split, value)}: label {value!r} {reason}")
+    return positions, names
+
+
+def _row(source: Source, split: str, value: Any) -> int:
+    """Returns the number, from 1, of the first row whose label is, or holds, `value`."""
+    rows = source.tables[split][source.labelling.label_column].to_pylist()
+    for number, label in enumerate(rows, 1):
+        held = label if isinstance(label, list) else [label]
+        if value in held or str(value) in (str(one).lower() if isinstance(one, bool) else one for one in held):
+            return number
+    raise AssertionError(f"{value!r} is in no row")
 
 
 def _encode_numbers(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
@@ -186,36 +226,32 @@ def _encode_numbers(source: Source, labels: Mapping[str, pa.ChunkedArray | None]
 
 def _encode_sets(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
     """Any number of classes a row, given as a list: float32[rows, classes] of 0 and 1; -1 where unlabelled."""
-    values: dict[str, list[Any]] = {}
+    flat: dict[str, Any] = {}
     for split, column in labels.items():
-        if column is not None:
-            if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-                raise BadInput(f"{source.places[split]}: multi-label rows need a list of labels, found {column.type}")
-            values[split] = pc.unique(pc.list_flatten(column)).to_pylist()
-    seen = set(values["train"])
-    names = source.labelling.label_names
-    ordered: list[Any] = sorted(seen) if names is None else list(names)
+        if column is None:
+            continue
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+            raise BadInput(f"{source.places[split]}: multi-label rows need a list of labels, found {column.type}")
+        flat[split] = pc.list_flatten(column)
+        if flat[split].null_count:
+            parents = pc.list_parent_indices(column).to_numpy()
+            row = parents[pc.index(flat[split].is_null(), True).as_py()] + 1
+            raise BadInput(f"{source.places[split]}: row {row}: null in the list of labels; remove it")
+        if len(flat[split]):
+            flat[split] = _scalars(source, split, flat[split])
+    if not len(flat["train"]):
+        raise BadInput(f"{source.places['train']}: every list of labels is empty; there is nothing to learn")
+    positions, names = _positions(source, flat)
     encoded: dict[str, Any] = {}
     for split, column in labels.items():
-        rows = source.tables[split].num_rows
-        matrix = np.zeros((rows, len(ordered)), dtype=np.float32)
+        matrix = np.zeros((source.tables[split].num_rows, len(names)), dtype=np.float32)
         if column is None:
             matrix[:] = UNLABELLED
         else:
-            flat, parents = pc.list_flatten(column), pc.list_parent_indices(column).to_numpy()
-            for value in values[split]:
-                if value not in ordered or value not in seen:
-                    row = parents[pc.index(flat, pa.scalar(value, flat.type)).as_py()] + 1
-                    reason = (
-                        "is never seen in train"
-                        if value in ordered or names is None
-                        else "is not among download.label_names"
-                    )
-                    raise BadInput(f"{source.places[split]}: row {row}: label {value!r} {reason} ({ordered})")
-            positions = pc.index_in(flat, value_set=pa.array(ordered, flat.type)).to_numpy()
-            matrix[parents, positions] = 1.0
-        encoded[split] = pa.FixedSizeListArray.from_arrays(matrix.ravel(), len(ordered)).cast(pa.list_(pa.float32()))
-    return List(Value("float32")), [str(value) for value in ordered], encoded
+            parents = pc.list_parent_indices(column).to_numpy()
+            matrix[parents, [positions[value] for value in flat[split].to_pylist()]] = 1.0
+        encoded[split] = pa.FixedSizeListArray.from_arrays(matrix.ravel(), len(names)).cast(pa.list_(pa.float32()))
+    return List(Value("float32")), names, encoded
 
 
 _ENCODERS = {
@@ -234,10 +270,6 @@ def _stratified(train: Dataset, fraction: float, generator: np.random.Generator)
         rows = np.flatnonzero(groups == group)
         chosen[generator.permutation(rows)[: round(fraction * len(rows))]] = True
     return chosen
-
-
-def _unlabelled(split: Dataset) -> bool:
-    return bool(np.all(split.with_format("numpy")["label"][:] == UNLABELLED))
 
 
 def _missing(place: str, column: str, key: str, table: pa.Table) -> str:

@@ -12,6 +12,8 @@ import pyarrow.parquet
 from stages.download.source import Labelling, Source
 from stages.shared.errors import BadInput
 
+BLOCK = 2**24  # bytes; a row may not be longer
+
 
 def read_files(folder: Path, labelling: Labelling, metrics: list[str]) -> Source:
     """Reads `<split>.<csv|tsv|jsonl|parquet>` of train, validation and test; `validation_matched` and its like too.
@@ -64,12 +66,22 @@ def _read_table(file: Path, labelling: Labelling) -> pa.Table:
         raise BadInput(f"{file}: cannot be read as {file.suffix.lstrip('.')}: {' '.join(str(error).split())}") from None
 
 
-def _read_csv(file: Path, texts: list[str], delimiter: str = ",") -> pa.Table:
+def _read_csv(file: Path, texts: list[str]) -> pa.Table:
+    return _read_delimited(file, texts, pyarrow.csv.ParseOptions(newlines_in_values=True))
+
+
+def _read_tsv(file: Path, texts: list[str]) -> pa.Table:
+    """Takes a quote for a character like any other: in GLUE's own files one that is never closed swallows rows."""
+    return _read_delimited(file, texts, pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False))
+
+
+def _read_delimited(file: Path, texts: list[str], parse_options: pyarrow.csv.ParseOptions) -> pa.Table:
     if file.stat().st_size == 0:
         raise BadInput(f"{file}: the file is empty; expected a header line and rows")
     return pyarrow.csv.read_csv(
         file,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        parse_options=parse_options,
+        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK),
         # A text "NA" or "null" is a text; only an empty cell is no value.
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(texts, pa.string()),
@@ -81,21 +93,23 @@ def _read_csv(file: Path, texts: list[str], delimiter: str = ",") -> pa.Table:
     )
 
 
-def _read_tsv(file: Path, texts: list[str]) -> pa.Table:
-    return _read_csv(file, texts, delimiter="\t")
-
-
 def _read_jsonl(file: Path, texts: list[str]) -> pa.Table:
     if file.stat().st_size == 0:
         return pa.table({})
     schema = pa.schema([(column, pa.string()) for column in texts])
     return pyarrow.json.read_json(
-        file, parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
+        file,
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, newlines_in_values=False),
+        read_options=pyarrow.json.ReadOptions(block_size=BLOCK),
     )
 
 
 def _read_parquet(file: Path, texts: list[str]) -> pa.Table:
-    return pyarrow.parquet.read_table(file)
+    table = pyarrow.parquet.read_table(file)
+    for index, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):  # what pandas writes for a categorical
+            table = table.set_column(index, column.name, table[column.name].cast(column.type.value_type))
+    return table
 
 
 READERS: dict[str, Callable[[Path, list[str]], pa.Table]] = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.shared.errors import BadInput
 
@@ -14,18 +15,18 @@ SMALL = 2**20  # bytes; larger files are known by size and time, so that gigabyt
 
 
 def snapshot(stage: str) -> dict[str, Any]:
-    """Describes the stage's deps and its section of params.yaml as they are now; empty outside a project."""
-    if not DAG_FILE.exists():
-        return {}
+    """Describes the stage's deps and its section of params.yaml as they are now.
+
+    Empty outside a project, and where params.yaml cannot be read: the stage says so itself when it reads its section.
+    """
     yaml = YAML(typ="safe", pure=True)
-    params = yaml.load(PARAMS_FILE)
-    entry = yaml.load(DAG_FILE)["stages"].get(stage, {})
-    seen: dict[str, Any] = {f"params.yaml: {section}": params[section] for section in entry.get("params", [])}
-    for dep in entry.get("deps", []):
-        if dep.startswith("${"):
-            section, key = dep[2:-1].split(".")
-            dep = params[section][key]
-        path = Path(dep)
+    try:
+        params, entry = yaml.load(PARAMS_FILE), yaml.load(DAG_FILE)["stages"].get(stage, {})
+        seen: dict[str, Any] = {f"params.yaml: {section}": params[section] for section in entry.get("params", [])}
+        deps = [_resolve(dep, params) for dep in entry.get("deps", [])]
+    except (OSError, YAMLError, KeyError, TypeError):
+        return {}
+    for path in deps:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and "__pycache__" not in file.parts:
                 seen[str(file)] = _identity(file)
@@ -44,6 +45,14 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
             f"{', '.join(changed)} changed while the stage ran, so its output belongs to no version; "
             "run `dvc repro` again"
         )
+
+
+def _resolve(dep: str, params: Any) -> Path:
+    """Puts in what dvc.yaml takes from params.yaml: `${download.dataset_files}`."""
+    if dep.startswith("${"):
+        section, key = dep[2:-1].split(".")
+        dep = params[section][key]
+    return Path(dep)
 
 
 def _identity(file: Path) -> tuple[Any, ...]:

@@ -1,11 +1,14 @@
 """Outputs appear whole or not at all: written beside their place, renamed at the end."""
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL = 2**16  # free bytes under which a failed write is taken for a full disk
 
 
 @contextmanager
@@ -20,10 +23,22 @@ def publish(*targets: Path) -> Iterator[list[Path]]:
             _remove(partial)  # a killed run's
             partial.parent.mkdir(parents=True, exist_ok=True)
             cleanup.callback(_remove, partial)
-        yield partials
+        try:
+            yield partials
+        except Exception as error:  # asked before the partial outputs are removed and there is space again
+            if is_full_disk(error, partials[0].parent):
+                raise OSError(errno.ENOSPC, "No space left on device") from error
+            raise
         for partial, target in zip(partials, targets, strict=True):
             _remove(target)
             partial.rename(target)
+
+
+def is_full_disk(error: Exception, folder: Path) -> bool:
+    """Says whether a write failed for lack of space; torch and safetensors raise errors of their own then."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(folder).free < FULL
 
 
 def write_json(file: Path, content: Any) -> None:

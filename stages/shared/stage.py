@@ -1,9 +1,8 @@
 """What every stage's program has around its story: one at a time, gone with its parent, one line for a bad input."""
 
 import ctypes
-import errno
 import fcntl
-import shutil
+import os
 import signal
 import sys
 import time
@@ -12,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.shared.errors import BadInput
+from stages.shared.hermetic import PARENT
 from stages.shared.provenance import refuse_changes, snapshot
-from stages.shared.publish import write_json
+from stages.shared.publish import is_full_disk, write_json
 
 SCRATCH = Path(".scratch")
 LOCK_SECONDS = 20.0  # a stage whose dvc was killed dies at once, but its memory takes a while to be given back
-FULL = 2**16  # free bytes under which a failed write is taken for a full disk
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def stage(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         _end(name, 130, "interrupted; `dvc repro` goes on from here")
     except Exception as error:
-        if not _disk_is_full(error):
+        if not is_full_disk(error, SCRATCH):
             raise
         _end(name, 1, "the disk is full; free some space and run `dvc repro` again, it goes on from here")
 
@@ -50,18 +49,13 @@ def _end(name: str, status: int, line: str) -> None:
     raise SystemExit(status) from None
 
 
-def _disk_is_full(error: BaseException) -> bool:
-    """Torch and safetensors raise errors of their own when a write fails; then the disk itself is asked."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return shutil.disk_usage(SCRATCH).free < FULL
-
-
 def _die_with_parent() -> None:
     """A killed `dvc` takes its stage along: without this the stage runs on and the next `dvc repro` starts a second."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != PARENT:  # killed while this program was importing its libraries
+        raise SystemExit(1)
 
 
 @contextmanager

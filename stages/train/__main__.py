@@ -111,17 +111,26 @@ def train(
             selection, "selection", [describe_selection(p.keep, task, validation, kept, len(trainer.history))]
         )
         write_records(facts_out, "environment", [facts])
-    shutil.rmtree(run)
+    discard(run)
 
 
 def run_folder(scratch_dir: Path, key: str) -> Path:
     """Returns the folder for this recipe's checkpoints, and removes what runs of other recipes left."""
     scratch_dir.mkdir(parents=True, exist_ok=True)
-    for other in scratch_dir.iterdir():
+    for other in list(scratch_dir.iterdir()):
         if other.name != key:
-            shutil.rmtree(other)
+            discard(other)
     (scratch_dir / key).mkdir(exist_ok=True)
     return scratch_dir / key
+
+
+def discard(run: Path) -> None:
+    """Removes a run's folder under another name: a kill in between leaves no checkpoint that is half there."""
+    grave = run.with_name("discarded")
+    shutil.rmtree(grave, ignore_errors=True)
+    if run != grave:
+        run.rename(grave)
+        shutil.rmtree(grave)
 
 
 def make_trainer(
@@ -166,6 +175,7 @@ def make_trainer(
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=device.type == "cuda",
     )
+    arguments._n_gpu = 1  # one process drives one device; Trainer would spread each batch over all that it sees
     tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
     return ExactTrainer(
         task=task,
