@@ -56,7 +56,7 @@ def test_the_shown_output_is_that_of_the_committed_run() -> None:
 
 
 def test_every_command_shown_exists() -> None:
-    for target in re.findall(r"`?make ([a-z-]+)", README):
+    for target in re.findall(r"(?:`|\$ )make ([a-z-]+)", README):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
     for module in re.findall(r"python -m ([\w.]+)", README):
         assert (ROOT / Path(*module.split("."))).with_suffix(".py").exists(), module
