@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 
 repro: $(INSTALLED)
 	dvc repro
-	dvc metrics show
+	dvc metrics show metrics/metrics.json
 
 test: $(INSTALLED)
 	python -m pytest -m "not exhaustive"

@@ -59,7 +59,8 @@ def test_every_command_shown_exists() -> None:
     for target in re.findall(r"(?:`|\$ )make ([a-z-]+)", README):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
     for module in re.findall(r"python -m ([\w.]+)", README):
-        assert (ROOT / Path(*module.split("."))).with_suffix(".py").exists(), module
+        path = ROOT / Path(*module.split("."))
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
 def test_every_link_leads_to_a_file() -> None:
