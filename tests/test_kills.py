@@ -100,7 +100,13 @@ def assert_same(project: Project, whole: Project) -> None:
 
 @pytest.mark.parametrize(
     ("whom", "step"),
-    [("stage", 5), ("dvc", 9), ("everything", 14), pytest.param("Ctrl-C", 7), pytest.param("TERM", 11)],
+    [
+        ("stage", 5),
+        ("dvc", 9),
+        ("everything", 14),
+        pytest.param("Ctrl-C", 7, marks=pytest.mark.exhaustive),
+        pytest.param("TERM", 11, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_killed_training_ends_with_the_same_bytes(whom: str, step: int, fresh: Project, whole: Project) -> None:
     dvc = start(fresh)
