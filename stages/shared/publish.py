@@ -38,7 +38,8 @@ def is_full_disk(error: Exception, folder: Path) -> bool:
     """Says whether a write failed for lack of space; torch and safetensors raise errors of their own then."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return shutil.disk_usage(folder).free < FULL
+    # safetensors has removed what it could not finish, and says so in words; torch has not, and does not
+    return "No space left on device" in str(error) or shutil.disk_usage(folder).free < FULL
 
 
 def write_json(file: Path, content: Any) -> None:
