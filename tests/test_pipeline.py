@@ -110,7 +110,9 @@ def test_the_committed_run_is_reproduced(project: Project) -> None:
 
 def test_the_plots_are_drawn_offline(tiny: Project) -> None:
     shown = tiny.run("dvc", "plots", "show", "--json").stdout
-    assert {"learning curve (loss)", "confusion"} <= set(json.loads(shown)["data"])
+    drawn = json.loads(shown)["data"]
+    assert {"learning curve (loss)", "metrics/plots/confusion.csv"} <= set(drawn)
+    assert "share of actual" in json.dumps(drawn["metrics/plots/confusion.csv"])  # the project's own template
 
 
 def test_make_repro_needs_no_environment_of_its_own(tmp_path: Path) -> None:
