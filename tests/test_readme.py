@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks import mrpc
+from benchmarks import machines, mrpc
+from checks.artifacts import Tolerance
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +39,20 @@ def test_the_mrpc_table_is_the_measured_one() -> None:
 
 def test_the_mrpc_figures_say_on_what_machine_they_were_measured() -> None:
     assert f"{result()['cores']} cores of {result()['processor']}" in " ".join(README.split())
+
+
+def test_the_table_of_other_machines_is_the_measured_one() -> None:
+    file = ROOT / "benchmarks" / "results" / "machines.json"
+    assert machines.table(json.loads(file.read_text(encoding="utf-8"))) in README
+
+
+def test_the_tolerances_are_those_of_verify() -> None:
+    said = re.search(
+        r"weights (\S+), logits (\S+), (\S+) % of the predictions flipped, metrics (\S+)\. ", " ".join(README.split())
+    )
+    assert said is not None
+    weights, logits, percent, metrics = map(float, said.groups())
+    assert Tolerance(weights, logits, percent / 100, metrics) == Tolerance()
 
 
 @pytest.mark.parametrize("metric", mrpc.METRICS)
