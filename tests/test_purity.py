@@ -74,7 +74,7 @@ def test_two_clones_in_two_shells_make_the_committed_lock(finished_once: Project
 IMPURE = {
     "a timestamp": "__import__('time').time_ns()",
     "an unordered set": "list({'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight'})",
-    "a hidden random number": "__import__('random').random()",
+    "a hidden random number": "__import__('random').SystemRandom().random()",
     "a read of the environment": "__import__('os').environ.get('TZ')",
     "the folder": "__import__('os').getcwd()",
 }
