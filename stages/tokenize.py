@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 from pydantic import Field
 
@@ -25,9 +27,9 @@ PRETRAINED = Path("models/pretrained")
 TOKENIZED = Path("data/tokenized")
 TRUNCATION = Path("metrics/truncation.json")
 
-
 # Models that number their positions from behind the padding's, and so take that many tokens fewer.
 BEHIND_PADDING = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+RELATIVE_TYPES = ("xlnet",)  # models that tell token types apart without an embedding for them
 
 
 @params_dataclass
@@ -48,22 +50,31 @@ def tokenize(
         BadInput: the model cannot take `max_length` tokens, or its tokenizer cannot be loaded.
     """
     os.environ["RAYON_NUM_THREADS"] = str(workers)
-    tokenizer = load_tokenizer(pretrained_dir, p.max_length)
+    tokenizer, config = load_tokenizer(pretrained_dir, p.max_length)
     with publish(tokenized_dir, truncation_file) as (tokenized, truncation):
         cache = tokenized / "cache"
         cache.mkdir(parents=True)
         splits, facts = {}, []
         for name, split in load_splits(raw_dir).items():
             rows = split.select(range(min(len(split), p.max_samples or len(split))))
-            splits[name], counts = encode(tokenizer, rows, p.max_length, cache / f"{name}.arrow")
+            splits[name], counts = encode(
+                tokenizer, input_names(tokenizer, config), rows, p.max_length, cache / f"{name}.arrow"
+            )
+            check_ids(splits[name], name, tokenizer, config)
             facts.append({"split": name, **counts})
+            if counts["truncated"]:
+                print(
+                    f"tokenize: {counts['truncated']} of {counts['examples']} {name} examples "
+                    f"({100 * counts['share']:.2g} %) are longer than tokenize.max_length {p.max_length} and were cut",
+                    file=sys.stderr,
+                )
         save_splits(splits, tokenized)
         shutil.rmtree(cache)
         write_records(truncation, "splits", facts)
 
 
-def load_tokenizer(pretrained_dir: Path, max_length: int) -> Any:
-    """Loads the fast tokenizer of the checkpoint and makes sure that its model takes `max_length` tokens."""
+def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
+    """Loads the checkpoint's fast tokenizer and config, and makes sure that the model takes batches of `max_length`."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
         config = AutoConfig.from_pretrained(pretrained_dir)
@@ -78,17 +89,29 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> Any:
         raise BadInput(
             f"params.yaml: tokenize.max_length: the checkpoint takes at most {positions} tokens, got {max_length}"
         )
-    return tokenizer
+    return tokenizer, config
 
 
-def encode(tokenizer: Any, rows: Dataset, max_length: int, cache_file: Path) -> tuple[Dataset, dict[str, Any]]:
-    """Tokenizes one split, streaming through `cache_file`, and counts what truncation cut.
+def input_names(tokenizer: Any, config: Any) -> list[str]:
+    """Returns the columns that the model is fed: no mask, and no token types where it tells no types apart.
+
+    Tokenizers give token types to models that have no embedding for them (RoBERTa has one type, DistilBERT none).
+    """
+    unused = {"attention_mask"}
+    if getattr(config, "type_vocab_size", 0) < 2 and config.model_type not in RELATIVE_TYPES:
+        unused.add("token_type_ids")
+    return [name for name in tokenizer.model_input_names if name not in unused]
+
+
+def encode(
+    tokenizer: Any, names: list[str], rows: Dataset, max_length: int, cache_file: Path
+) -> tuple[Dataset, dict[str, Any]]:
+    """Tokenizes one split into the columns `names`, streaming through `cache_file`, and counts what truncation cut.
 
     Returns:
-        The tokenized rows, and `{"examples", "truncated", "tokens": {"mean", "median", "longest"}}`.
+        The tokenized rows, and `{"examples", "truncated", "share", "tokens": {"mean", "median", "longest"}}`.
     """
     pairs = "text_pair" in rows.column_names
-    names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
     truncated = 0
 
     def tokenize_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -122,12 +145,27 @@ def encode(tokenizer: Any, rows: Dataset, max_length: int, cache_file: Path) -> 
     return tokenized, {
         "examples": len(tokenized),
         "truncated": truncated,
+        "share": round(truncated / len(tokenized), 6),
         "tokens": {
             "mean": round(float(np.mean(lengths)), 2),
             "median": float(np.median(lengths)),
             "longest": int(np.max(lengths)),
         },
     }
+
+
+def check_ids(tokenized: Dataset, split: str, tokenizer: Any, config: Any) -> None:
+    """Makes sure that the model has an embedding for every token; torch would say "index out of range" hours later.
+
+    Raises:
+        BadInput: an id is beyond the model's vocabulary.
+    """
+    largest = max(pc.max(pc.list_flatten(chunk)).as_py() for chunk in tokenized.data.table["input_ids"].chunks)
+    if largest >= config.vocab_size:
+        raise BadInput(
+            f"{PRETRAINED}: token {tokenizer.convert_ids_to_tokens(largest)!r} of the {split} split has id {largest}, "
+            f"but config.json says vocab_size {config.vocab_size}; use the tokenizer that belongs to the weights"
+        )
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
 
 
 def _dataset(table: pa.Table, features: Features) -> Dataset:
-    """Wraps a table without copying it; `Dataset.cast` would bring a memory-mapped one into memory."""
-    return Dataset(table.cast(features.arrow_schema), info=DatasetInfo(features=features))
+    """Wraps a table without copying it, as `Dataset.cast` and the default fingerprint, a hash of its pickle, would."""
+    return Dataset(table.cast(features.arrow_schema), info=DatasetInfo(features=features), fingerprint="0")
 
 
 def carve(
