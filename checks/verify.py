@@ -132,7 +132,7 @@ def clean_clone(root: Path, revision: str) -> Iterator[Path]:
 
 
 def bring_inputs(root: Path, clone: Path) -> None:
-    """Copies the user's data and checkpoint folders that Git does not hold; what lies elsewhere is read from there."""
+    """Copies the user's data and checkpoint files that Git does not hold; what lies elsewhere is read from there."""
     params = YAML(typ="safe", pure=True).load(clone / "params.yaml")["download"]
     for name in (params["dataset_files"], params["checkpoint_files"]):
         ours, theirs = root / name, clone / name
@@ -140,6 +140,9 @@ def bring_inputs(root: Path, clone: Path) -> None:
             shutil.copytree(
                 ours, theirs, dirs_exist_ok=True, ignore=lambda folder, names: _tracked(clone, folder, root)
             )
+        elif not Path(name).is_absolute() and ours.is_file() and not theirs.exists():
+            theirs.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ours, theirs)
 
 
 def _tracked(clone: Path, folder: str, root: Path) -> list[str]:

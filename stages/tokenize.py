@@ -82,6 +82,11 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
         raise BadInput(f"{pretrained_dir}: tokenizer cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     if tokenizer.pad_token is None:
         raise BadInput(f"{pretrained_dir}: the tokenizer has no padding token, so no batch can be made; use an encoder")
+    if getattr(config, "pad_token_id", None) is None:  # a decoder would look for its last token in vain
+        raise BadInput(
+            f"{pretrained_dir}: config.json has no pad_token_id, so padding cannot be told from text; use an encoder, "
+            f"or set it to {tokenizer.pad_token_id}, the tokenizer's {tokenizer.pad_token!r}"
+        )
     positions = getattr(config, "max_position_embeddings", None) or 0
     if config.model_type in BEHIND_PADDING:
         positions -= config.pad_token_id + 1

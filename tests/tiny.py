@@ -11,15 +11,24 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "train.csv"
 
 
+def sample_texts() -> list[str]:
+    """Returns both texts of the sample's training pairs."""
+    with SAMPLE.open(encoding="utf-8", newline="") as stream:
+        return [row[name] for row in csv.DictReader(stream) for name in ("sentence1", "sentence2")]
+
+
+def wordpieces() -> dict[str, int]:
+    """Returns a WordPiece vocabulary: the special tokens, the sample's letters and the words of its first texts."""
+    firsts = sample_texts()[::2]
+    words = {word for text in firsts for word in re.findall(r"\w", text.lower())}
+    words |= {word for text in firsts[:100] for word in re.findall(r"\w+", text.lower())}
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words)]
+    return {token: index for index, token in enumerate(tokens)}
+
+
 def make_checkpoint(folder: Path, **config: object) -> Path:
     """Writes config, tokenizer and safetensors of a random BERT; the same bytes each time."""
-    with SAMPLE.open(encoding="utf-8", newline="") as stream:
-        words = {word for row in csv.DictReader(stream) for word in re.findall(r"\w", row["sentence1"].lower())}
-        stream.seek(0)
-        rows = list(csv.DictReader(stream))
-    words |= {word for row in rows[:100] for word in re.findall(r"\w+", row["sentence1"].lower())}
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words)]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
+    vocabulary = wordpieces()
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # type: ignore[call-arg]
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -39,7 +48,7 @@ def make_checkpoint(folder: Path, **config: object) -> Path:
     ).save_pretrained(folder)
     torch.manual_seed(0)
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=len(tokens), max_position_embeddings=128, **(size | config))).save_pretrained(
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, **(size | config))).save_pretrained(
         folder
     )
     return folder

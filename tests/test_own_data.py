@@ -1,0 +1,80 @@
+"""The README's examples of one's own data: each trains, from exactly the lines that it shows."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from ruamel.yaml import YAML
+
+from stages.shared.task import read_task
+from tests.project import Project
+
+ROOT = Path(__file__).parents[1]
+SECTION = re.compile(r"## Your own data\n(.*?)\n## ", re.DOTALL)
+EXAMPLES = re.findall(
+    r"```yaml\n(.*?)```", (SECTION.search((ROOT / "README.md").read_text(encoding="utf-8")) or [""] * 2)[1], re.DOTALL
+)
+MOODS = ("bad", "mixed", "good")
+TOPICS = ("billing", "login", "speed")
+
+
+def write_reviews(folder: Path) -> None:
+    rows = [f'"It was {MOODS[number % 3]}, day {number}",{MOODS[number % 3]}' for number in range(60)]
+    (folder / "reviews.csv").write_text("\n".join(["review,mood", *rows]) + "\n", encoding="utf-8")
+
+
+def write_tickets(folder: Path) -> None:
+    (folder / "tickets").mkdir()
+    for split, size in (("train", 40), ("validation", 12)):
+        topics = [[topic for place, topic in enumerate(TOPICS) if number >> place & 1] for number in range(size)]
+        rows = [json.dumps({"text": f"{split} {n} {found}", "topics": found}) for n, found in enumerate(topics)]
+        (folder / "tickets" / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_similarity(folder: Path) -> None:
+    (folder / "similarity").mkdir()
+    for month, start in (("2024-01", 0), ("2024-02", 20), ("2025-01", 40)):
+        numbers = range(start, start + 20)
+        columns = {
+            "sentence1": [f"a dog ran {number} times" for number in numbers],
+            "sentence2": [f"it ran {number} times" for number in numbers],
+            "score": [number / 8 for number in numbers],
+        }
+        pyarrow.parquet.write_table(pa.table(columns), folder / "similarity" / f"{month}.parquet")
+
+
+CASES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
+    "reviews.csv": (write_reviews, ["bad", "good", "mixed"], ["accuracy", "f1_macro"]),
+    "tickets": (write_tickets, ["billing", "login", "speed"], ["f1_macro", "f1_micro"]),
+    "similarity": (write_similarity, [], ["pearson", "spearmanr"]),
+}
+
+
+def test_every_example_is_run() -> None:
+    assert [YAML(typ="safe", pure=True).load(text)["download"]["dataset_files"] for text in EXAMPLES] == list(CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("example", "case"), list(zip(EXAMPLES, CASES, strict=True)), ids=list(CASES))
+def test_an_example_of_the_readme_trains(example: str, case: str, project: Project, tiny_checkpoint: Path) -> None:
+    write, names, metrics = CASES[case]
+    write(project.folder)
+    shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
+    changed: dict[str, Any] = YAML(typ="safe", pure=True).load(example)["download"]
+    project.set(
+        **{f"download__{key}": value for key, value in changed.items()},
+        download__checkpoint="files",
+        download__checkpoint_files="data/tiny",
+        train__epochs=1,
+    )
+    assert project.repro() == ["download", "tokenize", "train", "predict", "evaluate"]
+    assert read_task(project.folder / "data" / "raw" / "task.json").label_names == names
+    scores = json.loads(project.read("metrics/metrics.json"))["validation"]
+    assert set(metrics) < set(scores)
+    assert project.repro() == []
