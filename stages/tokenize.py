@@ -65,7 +65,7 @@ def tokenize(
             if counts["truncated"]:
                 print(
                     f"tokenize: {counts['truncated']} of {counts['examples']} {name} examples "
-                    f"({100 * counts['share']:.2g} %) are longer than tokenize.max_length {p.max_length} and were cut",
+                    f"({counts['share']:.1%}) are longer than tokenize.max_length {p.max_length} and were cut",
                     file=sys.stderr,
                 )
         save_splits(splits, tokenized)

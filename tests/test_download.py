@@ -642,6 +642,16 @@ def test_one_file_is_the_train_split(run: Callable[..., Any], tmp_path: Path) ->
     write_csv(tmp_path / "reviews.csv", ROWS)
     splits = run(dataset_files=str(tmp_path / "reviews.csv"), validation_fraction=0.5)
     assert {name: len(split) for name, split in splits.items()} == {"train": 6, "validation": 6}
+    with pytest.raises(BadInput, match=r"split_files: .*reviews.csv is one file; name its folder, or set it to null"):
+        run(dataset_files=str(tmp_path / "reviews.csv"), split_files={"train": "*.csv"})
+
+
+def test_other_folders_and_files_are_left_alone(run: Callable[..., Any], tmp_path: Path) -> None:
+    lay_shards(tmp_path / "data")
+    (tmp_path / "data" / "train_logs").mkdir()
+    write_csv(tmp_path / "data" / "notes.csv", [])
+    write_csv(tmp_path / "data" / "train.old.csv", [])
+    assert len(run()["train"]) == len(ROWS)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,29 @@ def test_the_longer_text_is_cut_first(raw: Path, tiny_checkpoint: Path) -> None:
     assert facts["tokens"]["longest"] == 8
 
 
+def test_the_share_that_is_cut_is_kept_and_said(
+    raw: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(raw, tiny_checkpoint, max_length=10)
+    facts = json.loads((raw.parent / "truncation.json").read_text())["splits"]
+    assert [(split["truncated"], split["share"]) for split in facts] == [(2, 0.666667), (1, 1.0)]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("were cut")]
+    assert said == [
+        "tokenize: 2 of 3 train examples (66.7%) are longer than tokenize.max_length 10 and were cut",
+        "tokenize: 1 of 1 validation examples (100.0%) are longer than tokenize.max_length 10 and were cut",
+    ]
+
+
+@pytest.mark.parametrize(("types", "kept"), [(2, True), (1, False), (0, False)])
+def test_token_types_are_kept_where_the_model_tells_them_apart(
+    types: int, kept: bool, raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "typed")
+    config = json.loads((tmp_path / "typed" / "config.json").read_text())
+    (tmp_path / "typed" / "config.json").write_text(json.dumps(config | {"type_vocab_size": types}))
+    assert ("token_type_ids" in run(raw, tmp_path / "typed")["train"].column_names) == kept
+
+
 def test_max_samples_takes_the_first_of_each_split(raw: Path, tiny_checkpoint: Path) -> None:
     splits = run(raw, tiny_checkpoint, max_samples=2)
     assert {name: split["idx"] for name, split in splits.items()} == {"train": [5, 6], "validation": [7]}

@@ -34,7 +34,7 @@ NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?
 def read_files(
     path: Path, globs: Mapping[str, str] | None, labelling: Labelling, metrics: list[str], scratch: Path
 ) -> Source:
-    """Reads the splits that lie in the folder `path`, or the train split that the file `path` is.
+    """Reads the splits that lie in the folder `path`, or the train split that is the file `path`.
 
     Args:
         globs: split name -> pattern of its files in the folder. None: files or folders are named after their splits.
@@ -54,7 +54,9 @@ def read_files(
 
 def find_files(path: Path, globs: Mapping[str, str] | None) -> dict[str, list[Path]]:
     """Returns the files of each split, sorted by name, in the order train, validation, test."""
-    if path.is_file() and globs is None:
+    if path.is_file():
+        if globs is not None:
+            raise BadInput(f"params.yaml: download.split_files: {path} is one file; name its folder, or set it to null")
         _known_format(path)
         return {"train": [path]}
     if not path.is_dir():
@@ -80,6 +82,8 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
         if matched is None or matched["split"].split("_")[0] not in ORDER or not (entry.is_dir() or _format(entry)):
             continue
         split, total = matched["split"], matched["total"]
+        if not SPLIT.fullmatch(split) and entry.is_dir():
+            continue  # somebody's train_logs
         if not SPLIT.fullmatch(split):
             raise BadInput(
                 f"{entry}: there is one train split; name its files train-00000-of-00002 and so on, "
