@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks import machines, mrpc
+from benchmarks import machines, mrpc, scale
 from checks.artifacts import Tolerance
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +44,12 @@ def test_the_mrpc_figures_say_on_what_machine_they_were_measured() -> None:
 def test_the_table_of_other_machines_is_the_measured_one() -> None:
     file = ROOT / "benchmarks" / "results" / "machines.json"
     assert machines.table(json.loads(file.read_text(encoding="utf-8"))) in README
+
+
+def test_the_table_of_a_million_pairs_is_the_measured_one() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "scale.json").read_text(encoding="utf-8"))
+    assert scale.table(measured) in README
+    assert max(run["peak_mib"] for run in measured["runs"]) < 2048
 
 
 def test_the_tolerances_are_those_of_verify() -> None:
