@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -252,10 +253,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         """The same, for what is left to be sent."""
-        try:
+        with suppress(ConnectionError, ValueError, OSError):
             super().finish()
-        except (ConnectionError, ValueError, OSError):
-            pass
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
         """Keeps stderr for what the tests say."""

@@ -115,7 +115,7 @@ def _label(row: int, label_names: Sequence[str], split: str) -> int | float:
 
 
 PAIRS = dataset(default=Config({"train": TRAIN, "validation": VALIDATION}))
-OTHER_PAIRS = dataset(default=Config({"train": OTHER, "validation": OTHER}))
+OTHER_PAIRS = dataset(default=Config({"train": OTHER, "validation": VALIDATION}))
 GLUE = glue(4)
 TABLE_FILE = "default/train-00000-of-00001.parquet"
 PINNED_DATASET = {"dataset": "hub:someone/pairs", "dataset_revision": OLD}
@@ -123,7 +123,7 @@ PINNED_CHECKPOINT = {"checkpoint": "hub:someone/model", "checkpoint_revision": O
 
 
 def hub_of(files: Files = PAIRS, checkpoint: Files | None = None) -> Hub:
-    """A Hub with GLUE, and someone/pairs and someone/model: `files` and `checkpoint` at the commit OLD, others at NEW."""
+    """A Hub with GLUE, someone/pairs (`files` at the commit OLD, others at NEW) and someone/model (`checkpoint`)."""
     return Hub(
         {
             ("dataset", "someone/pairs"): {OLD: files, NEW: OTHER_PAIRS},

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import re
 import shutil
 import sys
@@ -15,11 +16,12 @@ from typing import Any, Literal, TypeVar
 import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetsError
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import DatasetCard, HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from yaml import YAMLError
 
-from stages.download.door import Unreachable, open_door
+from stages.download.door import Unreachable, asked_for, open_door
 from stages.download.source import Labelling, Source
 from stages.shared.errors import BadInput
 from stages.shared.task import ProblemType
@@ -100,6 +102,8 @@ def read_hub(name: str, revision: str | None, labelling: Labelling, metrics: lis
             f"dataset {repository}: its data come from a program, {script}, which is never run; "
             "use a commit or a copy that has .parquet, .csv or .jsonl files"
         )
+    if "README.md" in files:
+        _check_card(repository, commit, time_limit)
     tables, features = _read_tables(name, commit, time_limit)
     label = features.get(labelling.label_column)
     names = getattr(getattr(label, "feature", label), "names", None)  # of a ClassLabel, or of a list of them
@@ -158,12 +162,26 @@ def look_up(kind: Kind, repository: str, revision: str | None, time_limit: float
     return commit, [file.rfilename for file in found.siblings or []]
 
 
+def _check_card(repository: str, commit: str, time_limit: float) -> None:
+    """Refuses a dataset whose card takes data from elsewhere, before anybody goes there: no commit pins them."""
+    with _hub(f"dataset {repository}", "check the network and run again, or use local files", time_limit):
+        card = HfApi().hf_hub_download(repository, "README.md", repo_type="dataset", revision=commit)
+        for config in DatasetCard.load(card).data.to_dict().get("configs") or []:
+            address = re.search(r'[a-z0-9]+://[^"]+', json.dumps(config))
+            if address is not None:
+                raise BadInput(
+                    f"dataset {repository}: its card takes data from {address[0]}, which no commit pins; "
+                    "download that yourself and use local files"
+                )
+
+
 def _read_tables(name: str, commit: str, time_limit: float) -> tuple[dict[str, pa.Table], Mapping[str, Any]]:
     """Returns the rows of each split, memory-mapped, and the features of their columns."""
     repository, _, config = name.partition(":")
     remedy = "check the configuration (hub:<owner>/<name>:<config>) and the network, or use local files"
     with _hub(f"dataset {name}", remedy, time_limit):
         datasets.config.HF_ENDPOINT = constants.ENDPOINT  # which has lost the slash that HF_ENDPOINT may end with
+        datasets.logging.set_verbosity(logging.CRITICAL)  # what it has to say is said in one line, below
         splits = _intact("dataset", repository, commit, ["*"], lambda: _load(repository, config or None, commit))
     features = next(iter(splits.values())).features
     return {str(split): rows.data.table for split, rows in splits.items()}, features
@@ -184,7 +202,7 @@ def _load(repository: str, config: str | None, commit: str) -> dict[str, dataset
         )
         for file in (file for files in (builder.config.data_files or {}).values() for file in files):
             if not file.startswith(f"hf://datasets/{repository}@{commit}/"):
-                raise BadInput(f"dataset {repository}: {file} lies outside commit {commit}; use local files")
+                raise BadInput(f"dataset {repository}: {file} is not of commit {commit}; use local files")
         builder.download_and_prepare()
         return dict(builder.as_dataset(in_memory=False))
     finally:
@@ -213,10 +231,10 @@ def _intact(kind: Kind, repository: str, commit: str, patterns: list[str], fetch
             )
             if size is None:
                 raise
-            damaged = f"{size[2]} is damaged: it {size[1]}"
+            damaged = f"{re.sub('^.….[^/]*/', '', size[2])} is damaged: it {size[1]}"
         if not damaged:
             return fetched
-    raise BadInput(f"{kind} {repository}: {damaged} after two downloads; something between here and the Hub alters it")
+    raise BadInput(f"{kind} {repository}: {damaged}, twice; something between here and the Hub alters it")
 
 
 def _remove_damaged(kind: Kind, repository: str, commit: str, patterns: list[str]) -> str:
@@ -241,7 +259,7 @@ def _hub(what: str, remedy: str, time_limit: float) -> Iterator[None]:
     with open_door(time_limit) as door:
         try:
             yield
-        except (OSError, ValueError, RuntimeError, httpx.HTTPError, DatasetsError, Unreachable) as error:
+        except (OSError, ValueError, RuntimeError, YAMLError, httpx.HTTPError, DatasetsError, Unreachable) as error:
             root: BaseException = door.failure or error
             while root.__cause__ is not None and not isinstance(root, HfHubHTTPError | Unreachable):
                 root = root.__cause__  # what the clients wrap around it is long and says less
@@ -261,7 +279,8 @@ def _explanation(error: BaseException, key: str, remedy: str) -> str:
         case RevisionNotFoundError():
             return f"no such commit on {place}; check download.{key}_revision"
         case HfHubHTTPError():
-            reason = f"the answer was {error.response.status_code} {error.response.reason_phrase}"
+            answer = f"{error.response.status_code} {error.response.reason_phrase}"
+            reason = f"{asked_for(error.response.request.url)}: the answer was {answer}"
         case json.JSONDecodeError():
             reason = "the answer is not valid JSON"
         case Unreachable():
