@@ -134,7 +134,8 @@ def expected(row: Row) -> re.Pattern[str]:
     """Turns what the page says is seen into a pattern: `<n>`, `<hash>` and `<hub>` stand for what varies."""
     if row.seen == "nothing":
         return re.compile("")
-    text = re.escape(row.seen.strip("` ")).replace("attempts", "attempts?")
+    quoted = row.seen.removeprefix("`` ").removesuffix(" ``") if row.seen.startswith("``") else row.seen.strip("`")
+    text = re.escape(quoted).replace("attempts", "attempts?")
     for name, pattern in {"n": r"\d+", "hash": "[0-9a-f]{40,64}", "hub": r"http://127\.0\.0\.1:\d+"}.items():
         text = text.replace(f"<{name}>", pattern)
     return re.compile(f"download: {text}\n")
