@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import get_session, httpx
 
 from stages.download.door import Unreachable, open_door
 from tests.hub import Fault, Hub
@@ -101,6 +101,11 @@ def test_nobody_without_a_network_waits_for_long() -> None:
         pass  # its port is closed from here on
     with pytest.raises(Unreachable, match=r"Connection refused \(3 attempts in \d s\); check the network"):
         fetch(hub, seconds=1000)
+
+
+def test_an_address_that_is_none_is_not_tried_again() -> None:
+    with open_door(1000), pytest.raises(httpx.UnsupportedProtocol):
+        get_session().get("hub.example.org/someone/model")
 
 
 def test_a_slow_transfer_that_is_alive_is_not_cut(hub: Hub) -> None:

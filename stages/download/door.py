@@ -17,6 +17,7 @@ from huggingface_hub.utils import httpx, parse_ratelimit_headers  # type: ignore
 
 SLOWEST = 100  # bytes per second; what brings less for the whole time limit is as good as dead
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses that another attempt may not meet again
+PASSING_ERRORS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 CONNECTING = 3  # attempts to get a connection at all: 1.5 s, so that nobody without a network waits for long
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two attempts; doubled each time
 COMMIT_IN_PATH = re.compile(r"/resolve/([0-9a-f]{40})/")
@@ -123,7 +124,7 @@ class _Fetch:
             request = self._from(start, tag) if start else self.request
             try:
                 response = self.client.send_once(request, self.how, left + self.door.time_limit / 10)
-            except httpx.TransportError as error:
+            except PASSING_ERRORS as error:
                 if self.client.is_closed:
                     raise self.give_up("no whole answer", self.limit) from None
                 self.pause(_reason(error), most=CONNECTING if isinstance(error, httpx.ConnectError) else None)
@@ -214,7 +215,7 @@ class _Body(httpx.SyncByteStream):
                     if fresh:
                         yield fresh
                 return
-            except httpx.TransportError as error:
+            except PASSING_ERRORS as error:
                 self.close()
                 self.fetch.pause(_reason(error))
             response = self.fetch.answer(position, self.tag)
