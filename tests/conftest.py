@@ -9,7 +9,9 @@ import pytest
 import torch  # noqa: F401  (first: stages.tokenize hides it from transformers, which the other stages need whole)
 import transformers  # noqa: F401
 
+from tests.hub import Files
 from tests.project import Project, copy_project
+from tests.repositories import Downloader
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -21,6 +23,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def checkpoint_files(tiny_checkpoint: Path) -> Files:
+    """The tiny checkpoint as a repository, with what others also put there."""
+    files = {file.name: file.read_bytes() for file in tiny_checkpoint.iterdir()}
+    return files | {"README.md": b"A model.", "pytorch_model.bin": b"pickle", "1_Pooling/config.json": b"{}"}
+
+
+@pytest.fixture
+def download(tmp_path: Path, tiny_checkpoint: Path) -> Downloader:
+    """Runs the stage's program in tmp_path."""
+    return Downloader(tmp_path, tiny_checkpoint)
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -17,33 +20,75 @@ LARGE = (".parquet", ".safetensors", ".bin")  # as on the Hub: kept outside Git,
 
 
 @dataclass
+class Fault:
+    """What goes wrong with the requests whose path a regular expression is found in."""
+
+    path: str
+    times: int | None = None  # None: always
+    methods: tuple[str, ...] = ("GET", "HEAD")
+    silent: bool = False  # no answer, for ever
+    status: int | None = None  # an answer of this status
+    headers: dict[str, str] = field(default_factory=dict)  # with the answer, in place of those of the same names
+    content: bytes | None = None  # arrives in place of what was meant, under its hashes
+    keep: int | None = None  # bytes of the body that are sent before the connection is closed
+    reset: bool = False  # ... before it is reset
+    stall: bool = False  # ... before nothing more comes
+    trickle: float = 0.0  # seconds between two bytes of the body
+    dribble: float = 0.0  # seconds between two bytes of headers that never end
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came."""
+
+    method: str
+    path: str
+    host: str
+    authorization: str | None
+    range: str | None
+
+
+@dataclass
 class Hub:
     """Serves `repositories` while the context lasts; afterwards nothing listens at `endpoint` any more."""
 
     repositories: Repositories
-    # Faults: what a path (a regular expression, searched in it) is answered with; None: with nothing, for ever.
-    status: dict[str, int | None] = field(default_factory=dict)
-    damaged: Files = field(default_factory=dict)  # path -> what arrives instead, under the hashes of what was meant
-    requests: list[tuple[str, str]] = field(default_factory=list)  # (method, path), in the order they came
+    faults: list[Fault] = field(default_factory=list)  # the first that fits, and is not used up, counts
+    token: str | None = None  # without it, every repository is a secret
+    storage: bool = False  # large files are kept by another host, as the Hub's are
+    ranges: bool = True  # parts of a file can be asked for
+    seen: list[Request] = field(default_factory=list)  # in the order they came
+
+    @property
+    def requests(self) -> list[tuple[str, str]]:
+        """Method and path of each request."""
+        return [(request.method, request.path) for request in self.seen]
 
     def __enter__(self) -> "Hub":
         self.closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)  # port 0: any free one
-        self._server.hub = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.kept: Files = {}  # at the storage host: path -> content
+        self._servers = [_Server(("127.0.0.1", 0), _Handler) for _ in range(2)]  # port 0: any free one
+        self._threads = [
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}) for server in self._servers
+        ]
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.hub = self
+            thread.start()
+        self.endpoint = f"http://127.0.0.1:{self._servers[0].server_port}"
+        self.storage_host = f"localhost:{self._servers[1].server_port}"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
 
 class _Server(ThreadingHTTPServer):
     hub: Hub
+    daemon_threads = True
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,24 +105,43 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
+        path = unquote(url.path)
         self.hub = self.server.hub
-        self.hub.requests.append((self.command, unquote(url.path)))
-        for pattern, status in self.hub.status.items():
-            if re.search(pattern, unquote(url.path)):
-                if status is None:
-                    self.hub.closing.wait()
-                    self.close_connection = True
-                else:
-                    self._answer(status, b"a fault on demand")
-                return
-        if match := self.API.fullmatch(url.path):
-            kind, repository, what, revision, path = (unquote(part) if part else "" for part in match.groups())
-            self._api(kind, repository, what or "revision", revision or "main", path, parse_qs(url.query))
+        self.hub.seen.append(
+            Request(
+                self.command,
+                path,
+                self.headers["Host"],
+                self.headers["Authorization"],
+                self.headers["Range"],
+            )
+        )
+        self.fault = self._next_fault(path)
+        if self.fault.silent:
+            self.hub.closing.wait()
+            self.close_connection = True
+        elif self.fault.dribble:
+            self._dribble()
+        elif self.fault.status is not None:
+            self._answer(self.fault.status, b"a fault on demand")
+        elif path in self.hub.kept:
+            self._content(self.hub.kept[path], {})
+        elif match := self.API.fullmatch(url.path):
+            kind, repository, what, revision, folder = (unquote(part) if part else "" for part in match.groups())
+            self._api(kind, repository, what or "revision", revision or "main", folder, parse_qs(url.query))
         elif match := self.FILE.fullmatch(url.path):
-            datasets, repository, revision, path = (unquote(part) if part else "" for part in match.groups())
-            self._file("dataset" if datasets else "model", repository, revision, path)
+            datasets, repository, revision, file = (unquote(part) if part else "" for part in match.groups())
+            self._file("dataset" if datasets else "model", repository, revision, file)
         else:
             self._missing("EntryNotFound")
+
+    def _next_fault(self, path: str) -> Fault:
+        for fault in self.hub.faults:
+            if fault.times != 0 and self.command in fault.methods and re.search(fault.path, path):
+                if fault.times is not None:
+                    fault.times -= 1
+                return fault
+        return Fault("")
 
     def _api(
         self, kind: str, repository: str, what: str, revision: str, path: str, query: dict[str, list[str]]
@@ -88,10 +152,17 @@ class _Handler(BaseHTTPRequestHandler):
         content: Any
         if what == "revision":
             siblings = [{"rfilename": name} for name in files]
-            content = {"id": repository, "sha": commit, "private": False, "tags": [], "siblings": siblings}
+            content = {
+                "id": repository,
+                "sha": self.fault.headers.get("X-Repo-Commit", commit),
+                "private": False,
+                "tags": [],
+                "siblings": siblings,
+            }
         else:
             content = _tree(files, path, recursive=query.get("recursive", [""])[0].lower() in ("1", "true"))
-        self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
+        answer = json.dumps(content).encode() if self.fault.content is None else self.fault.content
+        self._answer(200, answer, {"Content-Type": "application/json"})
 
     def _file(self, kind: str, repository: str, revision: str, path: str) -> None:
         commit, files = self._look_up(kind, repository, revision)
@@ -104,11 +175,31 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": commit, "ETag": f'"{_git_hash(content)}"'}
         if path.endswith(LARGE):
             headers |= {"X-Linked-Etag": f'"{_sha256(content)}"', "X-Linked-Size": str(len(content))}
-        self._answer(200, self.hub.damaged.get(path, content), headers)
+            if self.hub.storage:
+                place = f"/storage/{_sha256(content)}"
+                self.hub.kept[place] = content
+                location = f"http://{self.hub.storage_host}{place}?signature=not-to-be-printed"
+                self._answer(302, b"", headers | {"Location": location})
+                return
+        self._content(content, headers)
+
+    def _content(self, content: bytes, headers: dict[str, str]) -> None:
+        """Answers with a file, or with its rest from the byte that is asked for."""
+        if self.fault.content is not None:
+            content = self.fault.content
+        part = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if part is None or not self.hub.ranges:
+            self._answer(200, content, headers)
+            return
+        start = int(part[1])
+        told = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        self._answer(206, content[start:], headers | told)
 
     def _look_up(self, kind: str, repository: str, revision: str) -> tuple[str, Files | None]:
         """Returns the commit that `revision` means with its files, or answers that there is none."""
         commits = self.hub.repositories.get((kind, repository))
+        if self.hub.token is not None and self.headers["Authorization"] != f"Bearer {self.hub.token}":
+            commits = None
         if commits is None:
             # The Hub does not tell strangers whether a repository is missing or private.
             self._answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
@@ -124,12 +215,46 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in ((headers or {}) | self.fault.headers).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if self.fault.trickle:
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                if self.hub.closing.wait(self.fault.trickle):
+                    break
+        elif self.fault.keep is None:
             self.wfile.write(content)
+        else:
+            self.wfile.write(content[: self.fault.keep])
+            if self.fault.stall:
+                self.hub.closing.wait()
+            if self.fault.reset:
+                self.wfile.flush()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+            self.close_connection = True
+
+    def _dribble(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Padding: ")
+        while not self.hub.closing.wait(self.fault.dribble):
+            self.wfile.write(b"x")
+        self.close_connection = True
+
+    def handle_one_request(self) -> None:
+        """Takes it as it comes that a client gives up."""
+        try:
+            super().handle_one_request()
+        except (ConnectionError, ValueError, OSError):
+            self.close_connection = True
+
+    def finish(self) -> None:
+        """The same, for what is left to be sent."""
+        with suppress(ConnectionError, ValueError, OSError):
+            super().finish()
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
         """Keeps stderr for what the tests say."""

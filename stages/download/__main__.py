@@ -13,6 +13,7 @@ from stages.download.guards import check_leakage, describe, table
 from stages.download.hub import read_glue, read_hub
 from stages.download.source import Labelling, Source
 from stages.shared.errors import BadInput
+from stages.shared.execution import read_execution
 from stages.shared.params import params_dataclass, read_params
 from stages.shared.publish import publish, write_json
 from stages.shared.splits import save_splits
@@ -57,8 +58,13 @@ class DownloadParams:
     on_leakage: Literal["warn", "error"]
 
 
-def download(p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: Path) -> None:
+def download(
+    p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: Path, network_timeout: float = 60.0
+) -> None:
     """Fetches dataset and checkpoint, and publishes both in the form that every later stage reads.
+
+    Args:
+        network_timeout: seconds that a request to the Hub may bring next to nothing before it is given up.
 
     Raises:
         BadInput: a source cannot be reached, or its content does not fit the parameters.
@@ -66,13 +72,13 @@ def download(p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: 
     with publish(raw_dir, pretrained_dir, data_file) as (raw, pretrained, data):
         scratch = raw / "scratch"
         scratch.mkdir(parents=True)
-        source = read_source(p, scratch)
+        source = read_source(p, network_timeout, scratch)
         splits, label_names = canonical_splits(source)
         splits = carve(splits, {"validation": p.validation_fraction, "test": p.test_fraction}, p.split_seed, scratch)
         facts = describe(splits, label_names)
         print(table(facts))
         check_leakage(facts, p.on_leakage)
-        fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained)
+        fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained, network_timeout)
         save_splits(splits, raw)
         write_task(
             raw / "task.json",
@@ -89,17 +95,18 @@ def download(p: DownloadParams, raw_dir: Path, pretrained_dir: Path, data_file: 
         shutil.rmtree(scratch)
 
 
-def read_source(p: DownloadParams, scratch: Path) -> Source:
+def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Source:
     """Reads the tables that `download.dataset` names, with the columns and labels that belong to them."""
     if p.dataset.startswith("glue/"):
-        return read_glue(p.dataset.removeprefix("glue/"))
+        return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
     labelling = Labelling(
         p.problem_type, p.text_column, p.text_pair_column, p.label_column, p.label_names, p.label_delimiter
     )
     if p.dataset == "files":
         return read_files(Path(p.dataset_files), p.split_files, labelling, list(p.metrics), scratch)
     if p.dataset.startswith("hub:"):
-        return read_hub(p.dataset.removeprefix("hub:"), p.dataset_revision, labelling, list(p.metrics))
+        name = p.dataset.removeprefix("hub:")
+        return read_hub(name, p.dataset_revision, labelling, list(p.metrics), network_timeout)
     raise BadInput(
         f"params.yaml: download.dataset: must be files, glue/<task> or hub:<owner>/<name>, got {p.dataset!r}"
     )
@@ -107,4 +114,5 @@ def read_source(p: DownloadParams, scratch: Path) -> Source:
 
 if __name__ == "__main__":
     with stage("download"):
-        download(read_params("download", DownloadParams), RAW, PRETRAINED, DATA)
+        params, timeout = read_params("download", DownloadParams), read_execution().network_timeout_seconds
+        download(params, RAW, PRETRAINED, DATA, timeout)

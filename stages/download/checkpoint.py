@@ -34,8 +34,13 @@ KNOWN_WEIGHTS = {
 }
 
 
-def fetch_checkpoint(checkpoint: str, files_folder: Path, revision: str | None, target: Path) -> None:
+def fetch_checkpoint(
+    checkpoint: str, files_folder: Path, revision: str | None, target: Path, time_limit: float
+) -> None:
     """Puts the checkpoint that `download.checkpoint` names into the new folder `target`.
+
+    Args:
+        time_limit: seconds that a request to the Hub may bring next to nothing before it is given up.
 
     Raises:
         BadInput: the checkpoint cannot be found, has no safetensors, or its weights are not the promised ones.
@@ -46,10 +51,9 @@ def fetch_checkpoint(checkpoint: str, files_folder: Path, revision: str | None, 
     elif kind == "package" and name:
         _copy_folder(_package_folder(name), target)
     elif kind == "hub" and name:
-        commit, names = look_up("checkpoint", name, revision)
+        commit, names = look_up("checkpoint", name, revision, time_limit)
         _check_names(f"checkpoint {name}", names)  # before gigabytes are fetched that cannot be used
-        with fetch_snapshot(name, commit, list(FILES)) as snapshot:
-            _copy(snapshot, f"checkpoint {name}", target)
+        _copy(fetch_snapshot(name, commit, list(FILES), time_limit), f"checkpoint {name}", target)
     else:
         raise BadInput(
             "params.yaml: download.checkpoint: must be files, package:<module>/<folder> or hub:<owner>/<name>, "

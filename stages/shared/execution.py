@@ -12,6 +12,7 @@ class Execution:
     device: Literal["auto", "cpu", "cuda"]  # auto: a GPU if there is one
     checkpoint_minutes: Annotated[float, Field(gt=0)]  # between two checkpoints of a training
     workers: Annotated[int, Field(ge=1)]  # threads of the tokenizer
+    network_timeout_seconds: Annotated[float, Field(gt=0)]  # that a request of download may bring next to nothing
 
 
 def read_execution() -> Execution:

@@ -74,6 +74,8 @@ def go_online() -> None:
     """Lifts the offline switches; only `download` may call it, before any Hub library is imported."""
     for name in OFFLINE:
         os.environ.pop(name, None)
+    # Xet's own protocol goes past the client that can resume and give up; the Hub serves every file over HTTP too.
+    os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 
 seal()
