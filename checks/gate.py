@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -105,10 +105,8 @@ def judge(rule: Rule, new: Revision, p: EvaluateParams) -> Outcome:
             same_examples(old, new, rule.split)
         drop = sign * (before[rule.metric] - value)
         passed = drop <= rule.allowed_drop + 1e-9  # 0.81 - 0.80 is above 0.01
-        return (
-            passed,
-            f"{said} against {before[rule.metric]:.4f} of {old.name}, worse by {max(drop, 0):.4f}, {rule.allowed_drop:g} is allowed",
-        )
+        change = f"{before[rule.metric]:.4f} of {old.name}, worse by {max(drop, 0):.4f}"
+        return passed, f"{said} against {change}, {rule.allowed_drop:g} is allowed"
     task = same_task(old, new)
     labels, logits = same_examples(old, new, rule.split)
     interval = bootstrap_intervals(task, labels, logits, p.confidence, p.resamples, p.seed)[rule.metric]
