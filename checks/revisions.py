@@ -95,7 +95,7 @@ class Revision:
         md5 = self.hash(folder)
         found = self._cached(md5) or self._here(folder, md5)
         if found is None:
-            self._fetch(folder)
+            self._fetch(md5)
             found = self._cached(md5)
         if found is None:
             where = (
@@ -113,16 +113,20 @@ class Revision:
         return {file.relative_to(here).as_posix(): file for file in here.rglob("*") if file.is_file()}
 
     def _cached(self, md5: str) -> dict[str, Path] | None:
-        cache = self.repo.cache.local
-        if not cache.exists(md5):
+        if not self.repo.cache.local.exists(md5):
             return None
-        tree = Tree.load(cache, HashInfo("md5", md5))
-        files = {"/".join(key): Path(cache.oid_to_path(info.value)) for key, (_, info) in tree.iteritems()}
+        files = {"/".join(key): Path(self.repo.cache.local.oid_to_path(info.value)) for key, info in self._listing(md5)}
         return files if all(file.exists() for file in files.values()) else None
 
-    def _fetch(self, folder: str) -> None:
+    def _listing(self, md5: str) -> list[tuple[tuple[str, ...], HashInfo]]:
+        tree = Tree.load(self.repo.cache.local, HashInfo("md5", md5))
+        return [(key, info) for key, (_, info) in tree.iteritems()]
+
+    def _fetch(self, md5: str) -> None:
+        """Brings a folder from the default remote of today's configuration, which old revisions need not know."""
         try:
-            self.repo.fetch([folder], revs=[self.commit] if self.commit else None, workspace=self.commit is None)
+            self.repo.cloud.pull([HashInfo("md5", md5)])
+            self.repo.cloud.pull([info for _, info in self._listing(md5)])
         except (DvcException, OSError):  # no remote, or one that lacks it or does not answer
             return
 

@@ -254,7 +254,7 @@ def test_intervals_of_classes_cover_the_truth(accuracy: float, shares: list[floa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("examples", "samples"), [(100, 1000), (408, 500)])
+@pytest.mark.parametrize(("examples", "samples"), [(100, 600), (408, 300)])
 def test_intervals_of_correlations_cover_the_truth(examples: int, samples: int) -> None:
     task = make_task(NUMBERS, metrics=["pearson", "spearmanr"])
     generator = np.random.default_rng(0)
