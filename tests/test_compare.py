@@ -203,14 +203,16 @@ def test_what_is_only_in_the_remote_is_fetched_and_what_is_nowhere_is_said(
     branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
     remote, cache = predicted.folder.parent / "remote", predicted.folder / ".dvc" / "cache"
     predicted.run("dvc", "remote", "add", "--default", "storage", str(remote))
-    predicted.run("dvc", "push", "--all-commits")
+    for name in ("better", "main"):
+        predicted.run("git", "checkout", "--quiet", name)
+        predicted.run("dvc", "push")
     shutil.rmtree(cache)
     assert answer(capsys, "main", "better")["splits"][0]["differences"][0]["verdict"] == "better"
     shutil.rmtree(cache)
     shutil.rmtree(remote)
-    assert "main: data/predictions is neither in the cache nor in a remote" in refusal(capsys, "main", "better")
+    assert "better: data/raw is neither in the cache nor in a remote" in refusal(capsys, "main", "better")
     predicted.run("dvc", "remote", "remove", "storage")
-    assert "neither in the cache nor in a remote; `git checkout main`" in refusal(capsys, "main", "better")
+    assert "neither in the cache nor in a remote; `git checkout better`" in refusal(capsys, "main", "better")
 
 
 def test_a_margin_may_be_set(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
