@@ -25,12 +25,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from checks.artifacts import Comparison, Tolerance, Verdict, compare_files
+from checks.revisions import Unanswerable, git
 
 ENVIRONMENT = "metrics/environment.json"
-
-
-class Unanswerable(Exception):  # noqa: N818  (it names what happened)
-    """The check cannot be made; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def quick(root: Path, revision: str) -> list[str]:
 @contextmanager
 def clean_clone(root: Path, revision: str) -> Iterator[Path]:
     """Yields a clone of `root` at `revision`, without anything that Git does not know."""
-    found = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    found = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found is None:
         raise Unanswerable(f"no revision {revision!r} in this repository")
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
@@ -250,11 +247,6 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    return None if done.returncode else done.stdout.strip()
-
-
 def _environment() -> dict[str, str]:
     """The same interpreter's programs first, and none of Git's variables from a hook that may have started us."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -332,11 +324,11 @@ def main(arguments: list[str]) -> int:
     form.add_argument("--markdown", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        top = _git(Path.cwd(), "rev-parse", "--show-toplevel")
+        top = git(Path.cwd(), "rev-parse", "--show-toplevel")
         if top is None:
             raise Unanswerable("not in a Git repository; run it in the project's folder")
         root = Path(top)
-        if not options.dirty and _git(root, "status", "--porcelain"):
+        if not options.dirty and git(root, "status", "--porcelain"):
             raise Unanswerable("the working tree has changes that a clone would not see; commit them, or say --dirty")
         if options.quick:
             return _answer_quickly(quick(root, options.revision), options)

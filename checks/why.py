@@ -125,7 +125,7 @@ def changed_content(dep: Any) -> list[str]:
         before, now = _pins(text), _pins(Path(dep.fs_path).read_text(encoding="utf-8"))
         changed = _differ(before, now)
         return [f"{dep}: {name} {before.get(name, 'none')} -> {now.get(name, 'none')}" for name in changed]
-    before, now = _files(recorded), _files(_hashed(dep.fs, dep.fs_path, dep.repo))
+    before, now = _files(recorded), _files(hashed(dep.fs, dep.fs_path, dep.repo))
     words = {(False, True): "added", (True, True): "changed", (True, False): "removed"}
     lines = [f"{dep}/{name}: {words[name in before, name in now]}" for name in _differ(before, now)]
     return lines if len(lines) <= MOST else [*lines[:MOST], f"{dep}: {len(lines) - MOST} more files"]
@@ -234,16 +234,16 @@ def _in_git(dep: Any) -> Iterator[tuple[str, Any]]:
     for revision in subprocess.run(log, cwd=root, capture_output=True, text=True).stdout.split():
         fs = GitFileSystem(scm=dep.repo.scm, rev=revision)
         with suppress(FileNotFoundError):  # a revision that deleted it
-            yield "" if fs.isdir(path) else fs.open(path, encoding="utf-8").read(), _hashed(fs, path, dep.repo)
+            yield "" if fs.isdir(path) else fs.open(path, encoding="utf-8").read(), hashed(fs, path, dep.repo)
 
 
-def _hashed(fs: Any, path: str, repo: Any) -> Any:
+def hashed(fs: Any, path: str, repo: Any) -> Any:
     """Hashes a file or folder as DVC does, without what .dvcignore names: DVC forgets that in Git's revisions."""
-    _, _, hashed = build(repo.cache.local, path, fs, "md5", ignore=repo.dvcignore, dry_run=True)
-    if not isinstance(hashed, Tree):
-        return hashed
+    _, _, made = build(repo.cache.local, path, fs, "md5", ignore=repo.dvcignore, dry_run=True)
+    if not isinstance(made, Tree):
+        return made
     tree = Tree()
-    for key, (meta, value) in hashed.iteritems():
+    for key, (meta, value) in made.iteritems():
         if not repo.dvcignore.is_ignored_file(str(Path(repo.scm.root_dir, path, *key))):
             tree.add(key, meta, value)
     tree.digest()

@@ -75,3 +75,19 @@ def tiny(finished_once: Project, tmp_path: Path) -> Project:
     """A copy of that project, cache and all."""
     shutil.copytree(finished_once.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def predicted_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project of tests/predictions.py."""
+    from tests.predictions import make_project
+
+    return make_project(tmp_path_factory.mktemp("predicted") / "project")
+
+
+@pytest.fixture
+def predicted(predicted_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it, cache and all, as the current folder."""
+    shutil.copytree(predicted_once.folder, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return Project(tmp_path / "project")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 STAGES = list(DAG["stages"])
-NOT_IN_A_STAGE = {"execution"}  # read by stages, listed by none
+NOT_IN_A_STAGE = {"execution", "gate"}  # read by stages or by checks, listed by none
 
 
 def program(stage: str) -> Path:

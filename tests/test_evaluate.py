@@ -1,4 +1,4 @@
-"""evaluate: the metrics by their definition, the confusion by counting."""
+"""evaluate: the metrics by their definition, the confusion by counting, and what it says against its own scores."""
 
 import csv
 import json
@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from stages.evaluate import EvaluateParams, chosen_splits, evaluate
+from stages.evaluate import guards
+from stages.evaluate.__main__ import (
+    CALIBRATION,
+    CONFUSION,
+    PRECISION_RECALL,
+    ROC,
+    SCATTER,
+    EvaluateParams,
+    chosen_splits,
+    constant_logits,
+    evaluate,
+)
+from stages.evaluate.calibration import calibration_bins, calibration_error, error_by_chance
+from stages.evaluate.plots import HEADERS
 from stages.shared.errors import BadInput
 from stages.shared.scoring import METRICS, check_metrics, score
 from stages.shared.task import Task, write_task
@@ -21,21 +34,69 @@ def task(**changes: Any) -> Task:
     return Task(**(vars(PAIR_TASK) | changes))
 
 
-def run(tmp_path: Path, labels: dict[str, np.ndarray], logits: dict[str, np.ndarray], of: Task, *splits: str) -> Any:
+SELECTION = {"keep": "last", "epoch": 3, "epochs_trained": 3, "split": "validation", "metric": "accuracy", "value": 1.0}
+PLOTS = [CONFUSION, CALIBRATION, PRECISION_RECALL, ROC, SCATTER]
+
+
+def run(
+    tmp_path: Path,
+    labels: dict[str, np.ndarray],
+    logits: dict[str, np.ndarray],
+    of: Task,
+    *splits: str,
+    train: Any = None,
+    shared: Any = (),
+    **selection: Any,
+) -> Any:
     for name in labels:
         folder = tmp_path / "predictions" / name
         folder.mkdir(parents=True)
         np.save(folder / "labels.npy", labels[name])
         np.save(folder / "logits.npy", logits[name])
     write_task(tmp_path / "task.json", of)
+    counts = train or {"labels": dict.fromkeys(of.label_names, 50), "label_range": {"min": 0, "mean": 0.5, "max": 1}}
+    data = {"splits": [{"split": "train", "examples": 100} | counts], "shared": list(shared)}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    (tmp_path / "selection.json").write_text(json.dumps({"selection": [SELECTION | selection]}))
+    names = [
+        "predictions",
+        "task.json",
+        "data.json",
+        "selection.json",
+        "metrics.json",
+        "intervals.json",
+        "warnings.json",
+    ]
     evaluate(
-        EvaluateParams(splits=list(splits)),
-        tmp_path / "predictions",
-        tmp_path / "task.json",
-        tmp_path / "metrics.json",
-        tmp_path / "plots",
+        EvaluateParams(splits=list(splits), confidence=0.95, resamples=500, seed=0),
+        *(tmp_path / name for name in names),
+        [tmp_path / "plots" / plot.name for plot in PLOTS],
     )
     return json.loads((tmp_path / "metrics.json").read_text())
+
+
+def found(tmp_path: Path, name: str) -> list[dict[str, Any]]:
+    return list(json.loads((tmp_path / f"{name}.json").read_text())[name])
+
+
+def warned(tmp_path: Path) -> dict[str, str]:
+    return {warning["guard"]: warning["message"] for warning in found(tmp_path, "warnings")}
+
+
+def plot(tmp_path: Path, name: str) -> list[dict[str, str]]:
+    with (tmp_path / "plots" / f"{name}.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def pairs(examples: int, right: float | None = None, spread: float = 1.0) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Labels and logits of a validation split that is right in a share `right`, or as often as its logits say."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, examples)
+    margin = generator.uniform(0.5, 3.0, examples)
+    odds = 1 / (1 + np.exp(-margin)) if right is None else right
+    predicted = np.where(generator.random(examples) < odds, labels, 1 - labels)
+    logits = spread * margin[:, None] * np.eye(2)[predicted]
+    return {"validation": labels}, {"validation": logits.astype(np.float32)}
 
 
 def test_accuracy_f1_and_loss_are_those_of_the_definition(tmp_path: Path) -> None:
@@ -130,3 +191,159 @@ def test_a_metric_is_refused_where_it_is_not_defined(name: str) -> None:
 def test_f1_is_refused_for_three_classes() -> None:
     with pytest.raises(BadInput, match="f1 is that of two classes, not 3; use f1_macro or f1_micro"):
         check_metrics(task(label_names=["a", "b", "c"], metrics=["f1"]))
+
+
+def test_every_metric_has_an_interval_and_accuracy_one_more(tmp_path: Path) -> None:
+    labels, logits = pairs(200, 0.8)
+    metrics = run(tmp_path, labels, logits, PAIR_TASK, "validation")["validation"]
+    records = found(tmp_path, "intervals")
+    methods = [(record["metric"], record["method"]) for record in records]
+    assert methods == [("accuracy", "bootstrap"), ("f1", "bootstrap"), ("loss", "bootstrap"), ("accuracy", "wilson")]
+    for record in records:
+        assert record["value"] == metrics[record["metric"]] and record["low"] < record["value"] < record["high"]
+        assert (record["split"], record["examples"], record["confidence"]) == ("validation", 200, 0.95)
+    assert [record["baseline"] for record in records[:2]] == [pytest.approx((labels["validation"] == 0).mean()), 0.0]
+    assert records[2]["baseline"] == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_the_constant_is_trains_most_frequent_label_or_mean() -> None:
+    counts = {"examples": 100, "labels": {"no": 20, "yes": 80}}
+    constant = constant_logits(PAIR_TASK, counts)
+    assert constant == pytest.approx(np.log([0.2, 0.8]), abs=1e-6)
+    sets = constant_logits(task(problem_type="multi_label_classification"), counts)
+    assert sets == pytest.approx(np.log([0.2 / 0.8, 0.8 / 0.2]), abs=1e-6)
+    numbers = task(problem_type="regression", label_names=[])
+    assert constant_logits(numbers, {"label_range": {"min": 0, "mean": 2.5, "max": 5}}) == pytest.approx([2.5])
+    assert constant_logits(numbers, {}) is None is constant_logits(PAIR_TASK, {})
+
+
+def test_a_sound_score_has_no_warning(tmp_path: Path) -> None:
+    run(tmp_path, *pairs(400), PAIR_TASK, "validation")
+    assert found(tmp_path, "warnings") == []
+
+
+def test_the_split_that_chose_the_epoch_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, *pairs(400), PAIR_TASK, "validation", keep="best")
+    message = "the epoch was chosen as the best of 3 by its accuracy here, so this score flatters"
+    assert message in warned(tmp_path)["selection_split"]
+    assert capsys.readouterr().err.startswith(f"evaluate: warning: validation: {message}")
+
+
+@pytest.mark.parametrize("harmless", [{"epochs_trained": 1}, {"split": "validation_matched"}, {"keep": "last"}])
+def test_one_epoch_or_another_split_chose_nothing(harmless: dict[str, Any]) -> None:
+    assert not guards.selected("validation", SELECTION | {"keep": "best"} | harmless)
+
+
+def test_a_score_like_a_constants_is_named(tmp_path: Path) -> None:
+    run(tmp_path, *pairs(200, 0.5), PAIR_TASK, "validation", train={"labels": {"no": 40, "yes": 60}})
+    message = warned(tmp_path)["majority_class"]
+    assert "not better than always giving the most frequent (or mean) label of train: accuracy 0." in message
+
+
+def test_a_regression_is_held_to_the_mean(tmp_path: Path) -> None:
+    of = task(problem_type="regression", label_names=[], metrics=["mean_squared_error", "pearson"])
+    generator = np.random.default_rng(0)
+    labels, noise = generator.normal(size=(2, 100)).astype(np.float32)
+    train = {"label_range": {"min": -3.0, "mean": 0.0, "max": 3.0}}
+    run(tmp_path / "noise", {"test": labels}, {"test": noise[:, None]}, of, "test", train=train)
+    assert "mean_squared_error" in warned(tmp_path / "noise")["majority_class"]
+    run(tmp_path / "good", {"test": labels}, {"test": (labels + 0.1 * noise)[:, None]}, of, "test", train=train)
+    assert warned(tmp_path / "good") == {}
+    assert len(plot(tmp_path / "good", "scatter")) == 100 and not plot(tmp_path / "good", "roc")
+
+
+def test_examples_shared_with_train_are_named_and_those_of_other_splits_not(tmp_path: Path) -> None:
+    shared = [
+        {"splits": ["train", "validation"], "examples": 7, "rows": [[3, 1], [9, 4]]},
+        {"splits": ["validation", "test"], "examples": 2, "rows": [[1, 1]]},
+    ]
+    run(tmp_path, *pairs(400), PAIR_TASK, "validation", shared=shared)
+    message = "7 of 400 examples stand in train too (row 1 is row 3 of train, row 4 is row 9 of train)"
+    assert message in warned(tmp_path)["shared_examples"]
+
+
+def test_probabilities_that_are_too_high_are_named(tmp_path: Path) -> None:
+    run(tmp_path, *pairs(400, 0.8, spread=5.0), PAIR_TASK, "validation")
+    assert "the probabilities are too high" in warned(tmp_path)["calibration"]
+
+
+def test_the_calibration_error_is_that_of_its_definition() -> None:
+    """By hand: 4 predictions of 0.9, 3 right; 2 of 0.62, both right; (4 * 0.15 + 2 * 0.38) / 6."""
+    said, right = np.array([0.9] * 4 + [0.62] * 2), np.array([1, 1, 1, 0, 1, 1])
+    logits = np.stack([np.zeros(6), np.log(said / (1 - said))], axis=1).astype(np.float32)
+    bins = calibration_bins(PAIR_TASK, logits, right)
+    assert calibration_error(bins) == pytest.approx((4 * 0.15 + 2 * 0.38) / 6, abs=1e-6)
+    assert [(one.number, one.examples, one.accuracy) for one in bins] == [(10, 2, 1.0), (14, 4, 0.75)]
+
+
+def test_a_calibrated_model_stays_under_the_error_by_chance_in_95_of_100_samples() -> None:
+    generator = np.random.default_rng(0)
+    under = 0
+    for _ in range(300):
+        said = generator.uniform(0.5, 1.0, 408)
+        right = (generator.random(408) < said).astype(np.int64)
+        logits = np.stack([np.zeros(408), np.log(said / (1 - said))], axis=1).astype(np.float32)
+        bins = calibration_bins(PAIR_TASK, logits, right)
+        under += calibration_error(bins) <= error_by_chance(bins, 0)
+    assert under / 300 == pytest.approx(0.95, abs=0.03)
+
+
+def test_fewer_than_ten_examples_have_no_interval(tmp_path: Path) -> None:
+    metrics = run(tmp_path, *pairs(9, 0.8), PAIR_TASK, "validation")
+    assert metrics["validation"]["examples"] == 9
+    assert {(record["low"], record["high"]) for record in found(tmp_path, "intervals")} == {(None, None)}
+    assert "9 examples are too few for an interval, which takes 10" in warned(tmp_path)["few_examples"]
+
+
+def test_one_label_alone_is_said(tmp_path: Path) -> None:
+    labels, logits = pairs(50, 0.8)
+    run(tmp_path, {"validation": np.ones_like(labels["validation"])}, logits, PAIR_TASK, "validation")
+    assert "all examples have the same label" in warned(tmp_path)["one_class"]
+    assert not plot(tmp_path, "roc")
+
+
+@pytest.mark.parametrize(
+    ("of", "empty"),
+    [
+        (PAIR_TASK, {"scatter"}),
+        (task(label_names=["a", "b", "c"], metrics=["accuracy"]), {"scatter"}),
+        (task(problem_type="multi_label_classification", metrics=["f1_macro"]), {"scatter", "confusion"}),
+        (
+            task(problem_type="regression", label_names=[], metrics=["pearson"]),
+            {"confusion", "calibration", "precision_recall", "roc"},
+        ),
+    ],
+)
+def test_every_plot_is_written_and_what_does_not_fit_is_a_header(tmp_path: Path, of: Task, empty: set[str]) -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(5000, of.columns)).astype(np.float32)
+    labels = generator.integers(0, of.columns, 5000)
+    if of.problem_type != "single_label_classification":
+        labels = (generator.random((5000, of.columns)) < 0.5).astype(np.float32).squeeze()
+    run(tmp_path, {"test": labels}, {"test": logits}, of, "test")
+    for name, header in HEADERS.items():
+        lines = (tmp_path / "plots" / f"{name}.csv").read_text().splitlines()
+        assert lines[0] == ",".join(header) and (len(lines) == 1) == (name in empty), name
+    for name in {"precision_recall", "roc"} - empty:
+        curves: dict[str, int] = {}
+        for row in plot(tmp_path, name):
+            curves[row["label"]] = curves.get(row["label"], 0) + 1
+        assert max(curves.values()) <= 200 and len(curves) == (1 if of is PAIR_TASK else len(of.label_names))
+
+
+def test_a_thinned_roc_has_the_area_of_the_whole_one(tmp_path: Path) -> None:
+    labels, logits = pairs(5000, 0.8)
+    run(tmp_path, labels, logits, PAIR_TASK, "validation")
+    rows = plot(tmp_path, "roc")
+    x, y = (np.array([float(row[name]) for row in rows]) for name in ("false_positive_rate", "true_positive_rate"))
+    whole = reference.roc_auc_score(labels["validation"], np.diff(logits["validation"], axis=1)[:, 0])
+    assert np.trapezoid(y, x) == pytest.approx(whole, abs=1e-3)
+    assert ((x[0], y[0]), (x[-1], y[-1])) == ((0.0, 0.0), (1.0, 1.0))
+
+
+def test_the_same_logits_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run(tmp_path / name, *pairs(200, 0.8), PAIR_TASK, "validation")
+    for file in (tmp_path / "one").rglob("*.*"):
+        if file.is_file():
+            assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()

@@ -367,5 +367,5 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
         "tokenize": (Action.WAIT, ["download"]),
         "train": (Action.RUN, []),
         "predict": (Action.WAIT, ["download", "tokenize", "train"]),
-        "evaluate": (Action.WAIT, ["download", "predict"]),
+        "evaluate": (Action.WAIT, ["download", "predict", "train"]),
     }

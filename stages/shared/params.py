@@ -40,12 +40,21 @@ def read_params(section: str, schema: type[Params], file: Path = PARAMS_FILE) ->
     values = document.get(section) if isinstance(document, Mapping) else None
     if not isinstance(values, Mapping):
         raise BadInput(f"{file.name}: {section}: expected a section with the keys {', '.join(_names(schema))}")
+    return fill(schema, values, f"{file.name}: {section}")
+
+
+def fill(schema: type[Params], values: Mapping[Any, Any], place: str) -> Params:
+    """Makes an instance of `schema` of what stands at `place`, such as `params.yaml: train`.
+
+    Raises:
+        BadInput: a key is unknown, missing, mistyped or out of range.
+    """
     try:
         return schema(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in (section, *first["loc"]))
-        raise BadInput(f"{file.name}: {key}: {_expectation(first, schema)}") from None
+        key = ".".join(str(part) for part in (place, *first["loc"]))
+        raise BadInput(f"{key}: {_expectation(first, schema)}") from None
 
 
 def _names(schema: type[Any]) -> list[str]:

@@ -1,0 +1,405 @@
+"""How much of a score is luck? Trains one configuration with several seeds, and compares two over the same seeds.
+
+    python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]] [--json]
+
+Each seed is a DVC experiment of the workspace as it is, run in a folder of its own (`dvc exp run --temp`); its name is
+printed, `dvc exp apply <name>` restores it. A seed that is done is not trained again: not after an interruption, and
+not for another comparison. `-S` changes parameters, as for `dvc exp run`; `--against` names those of a second
+configuration (none: params.yaml as it is), and the differences are taken seed by seed.
+The intervals are Student's: they hold what the seed does, on these very examples, and nothing of what other examples
+would do (metrics/intervals.json has that).
+Exit status: 0 with an answer, 2 with one line on stderr when there is none, 130 for Ctrl-C.
+"""
+
+import argparse
+import csv
+import ctypes
+import hashlib
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from scipy.stats import t
+
+from checks.compare import greater_is_better
+from checks.revisions import Revision, Unanswerable, git
+from checks.why import hashed
+from stages.evaluate.guards import reaches_constant
+
+CONFIDENCE = 0.95
+SEED = "train.seed"
+
+
+class Spread(NamedTuple):
+    """A metric over the seeds."""
+
+    split: str
+    metric: str
+    mean: float
+    deviation: float  # of the seeds
+    low: float  # interval of the mean
+    high: float
+    best: float
+    best_seed: int
+    worst: float
+    worst_seed: int
+
+
+class PairedDifference(NamedTuple):
+    """What the first configuration changes against the second one, seed by seed."""
+
+    split: str
+    metric: str
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one configuration, finished."""
+
+    seed: int
+    experiment: str
+    scores: dict[str, dict[str, float]]  # metrics/metrics.json
+    collapsed: list[str]  # why the training is to be taken for failed; empty: it is not
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration's runs, in the order of the seeds."""
+
+    changes: list[str]  # KEY=VALUE
+    runs: list[Run]
+    spreads: list[Spread]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer."""
+
+    configurations: list[Configuration]
+    differences: list[PairedDifference]  # of two configurations
+
+
+def seeds_report(repo: Any, seeds: Sequence[int], first: list[str], second: list[str] | None) -> Report:
+    """Makes sure that every seed of every configuration has run, and sums up.
+
+    Raises:
+        Unanswerable: a run failed, or the runs were scored on other splits or metrics.
+    """
+    configurations = []
+    for changes in [first] if second is None else [first, second]:
+        runs = [run_seed(repo, seed, changes) for seed in seeds]
+        configurations.append(Configuration(changes, runs, spreads(runs)))
+    differences = [] if second is None else paired_differences(*(one.runs for one in configurations))
+    return Report(configurations, differences)
+
+
+def run_seed(repo: Any, seed: int, changes: list[str]) -> Run:
+    """Returns a finished run: the experiment's if it is there and still what would come out, else a new one.
+
+    Raises:
+        Unanswerable: the run failed; its own message stands above.
+    """
+    name = experiment_name(seed, changes)
+    root = Path(repo.root_dir)
+    head = str(git(root, "rev-parse", "HEAD"))
+    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"  # where DVC keeps the experiments of a commit
+    if commit := git(root, "rev-parse", "--verify", "--quiet", ref):
+        found = Revision(name, commit, repo)
+        if is_current(found, [*changes, f"{SEED}={seed}"]):
+            print(f"seeds: {name}: found", file=sys.stderr)
+            return read_run(found, seed)
+        git(root, "update-ref", "-d", ref)  # of an older working tree; DVC has its outs, and does not train them again
+    print(f"seeds: {name}: running", file=sys.stderr)
+    _run_experiment(root, name, [*changes, f"{SEED}={seed}"])
+    commit = git(root, "rev-parse", "--verify", "--quiet", ref)
+    if commit is None:
+        raise Unanswerable(f"{name}: `dvc exp run` made no experiment; its own message stands above")
+    return read_run(Revision(name, commit, repo), seed)
+
+
+def experiment_name(seed: int, changes: Sequence[str]) -> str:
+    """Names a run after its seed, and after the changed parameters by a hash."""
+    if not changes:
+        return f"seed-{seed}"
+    return f"seed-{seed}-{hashlib.sha256(chr(10).join(sorted(changes)).encode()).hexdigest()[:6]}"
+
+
+def is_current(found: Revision, changes: Sequence[str]) -> bool:
+    """Says whether the working tree, with these parameters changed, would give what an experiment gave.
+
+    Compares the parameters and the inputs that no stage makes with those that the experiment's dvc.lock records.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    params, lock = yaml.load(found.root / "params.yaml"), found.lock
+    for change in changes:
+        key, _, value = change.partition("=")
+        *sections, last = key.split(".")
+        inner = params
+        for section in sections:
+            inner = inner.get(section, {}) if isinstance(inner, dict) else {}
+        inner[last] = yaml.load(value)
+    stages = {stage.name: stage for stage in found.repo.index.stages if stage.cmd}
+    made = {out["path"] for entry in lock.values() for out in entry.get("outs", [])}
+    for name, stage in stages.items():
+        entry = lock.get(name, {})
+        recorded = entry.get("params", {}).get("params.yaml", {})
+        sections = [section for dep in stage.params for section in dep.params]
+        if entry.get("cmd") != stage.cmd or any(recorded.get(section) != params.get(section) for section in sections):
+            return False
+        listed = {item["path"]: item["md5"] for item in entry.get("deps", [])}
+        for path, md5 in listed.items():
+            if not any(Path(path).is_relative_to(out) for out in made) and _hash(found.repo, path) != md5:
+                return False
+    return True
+
+
+def _hash(repo: Any, path: str) -> str | None:
+    full = Path(repo.root_dir) / path
+    return hashed(repo.fs, str(full), repo).hash_info.value if full.exists() else None
+
+
+def _run_experiment(root: Path, name: str, changes: Sequence[str]) -> None:
+    """Runs `dvc exp run --temp`; it and its stages end with this program, however that ends.
+
+    Raises:
+        Unanswerable: it failed.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
+    for change in changes:
+        command += ["--set-param", change]
+    for path in _untracked_inputs(root):
+        command += ["--copy-paths", path]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # A group of its own: Ctrl-C reaches this program alone, which then ends the whole group.
+    child = subprocess.Popen(
+        command, cwd=root, env=environment, stdout=sys.stderr, start_new_session=True, preexec_fn=_die_with_parent
+    )
+    try:
+        status = child.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGINT)  # DVC ends its stage, and removes the folder
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=20)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    if status:
+        raise Unanswerable(f"{name}: `dvc exp run` failed; its own message stands above")
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _untracked_inputs(root: Path) -> list[str]:
+    """Returns the user's data and checkpoint folders, if they lie in the project and Git does not know them."""
+    params = YAML(typ="safe", pure=True).load(root / "params.yaml")["download"]
+    names = [params["dataset_files"], params["checkpoint_files"]]
+    inside = [name for name in names if not Path(name).is_absolute() and (root / name).exists()]
+    return [name for name in inside if not git(root, "ls-files", "--", name)]
+
+
+def read_run(found: Revision, seed: int) -> Run:
+    """Reads what an experiment left in Git."""
+    scores = found.json("metrics/metrics.json")
+    collapsed = [f"{split}: {why}" for split in scores for why in _collapse(found, split)]
+    return Run(seed, found.name, scores, collapsed)
+
+
+def _collapse(found: Revision, split: str) -> list[str]:
+    """Says why a training is to be taken for failed: one answer to everything, or no better score than a constant's."""
+    reasons = []
+    table = csv.DictReader(io.StringIO(found.text("metrics/plots/confusion.csv") or ""))
+    answers = {row["predicted"] for row in table if row["split"] == split and int(row["examples"])}
+    if len(answers) == 1:
+        reasons.append(f"always {answers.pop()!r}")
+    records = [one for one in found.json("metrics/intervals.json")["intervals"] if one["split"] == split]
+    if records and reaches_constant(records[0]):  # the first metric: it selected the checkpoint
+        first = records[0]
+        reasons.append(f"{first['metric']} {first['value']:.4f} is no better than a constant's {first['baseline']:.4f}")
+    return reasons
+
+
+def spreads(runs: Sequence[Run]) -> list[Spread]:
+    """Sums up every metric of every split over the seeds."""
+    found = []
+    for split, metric in _metrics(runs):
+        values = np.array([run.scores[split][metric] for run in runs])
+        sign = 1 if greater_is_better(metric) else -1
+        best, worst = int(np.argmax(sign * values)), int(np.argmin(sign * values))
+        found.append(
+            Spread(
+                split,
+                metric,
+                *mean_interval(values),
+                float(values[best]),
+                runs[best].seed,
+                float(values[worst]),
+                runs[worst].seed,
+            )
+        )
+    return found
+
+
+def paired_differences(first: Sequence[Run], second: Sequence[Run]) -> list[PairedDifference]:
+    """Takes the differences seed by seed: what a seed does to both configurations cancels."""
+    found = []
+    for split, metric in _metrics([*first, *second]):
+        values = np.array(
+            [one.scores[split][metric] - two.scores[split][metric] for one, two in zip(first, second, strict=True)]
+        )
+        mean, deviation, low, high = mean_interval(values)
+        word = "cannot be told apart"
+        if low > 0 or high < 0:
+            word = "better" if (low > 0) == greater_is_better(metric) else "worse"
+        found.append(PairedDifference(split, metric, mean, deviation, low, high, word))
+    return found
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns mean, standard deviation and the mean's interval (Student 1908) of float64[seeds], at least two."""
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
+    return mean, deviation, mean - reach, mean + reach
+
+
+def _metrics(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    found = [
+        [(split, name) for split in run.scores for name in run.scores[split] if name != "examples"] for run in runs
+    ]
+    if any(names != found[0] for names in found):
+        raise Unanswerable("the runs were scored on other splits or by other metrics, which do not compare")
+    return found[0]
+
+
+# Printing
+
+
+def as_text(report: Report) -> str:
+    """Formats the answer for a terminal."""
+    lines: list[str] = []
+    for configuration in report.configurations:
+        lines += ["", f"{_named(configuration)}, {len(configuration.runs)} seeds"]
+        header = ["split", "metric", "mean", "deviation", f"{100 * CONFIDENCE:g} % of the mean", "best", "worst"]
+        rows = [
+            [
+                s.split,
+                s.metric,
+                f"{s.mean:.4f}",
+                f"{s.deviation:.4f}",
+                f"[{s.low:.4f}, {s.high:.4f}]",
+                f"{s.best:.4f} (seed {s.best_seed})",
+                f"{s.worst:.4f} (seed {s.worst_seed})",
+            ]
+            for s in configuration.spreads
+        ]
+        lines += _table([header, *rows])
+        lines += [f"seed {run.seed} collapsed: {why}" for run in configuration.runs for why in run.collapsed]
+        lines.append(f"restore one: dvc exp apply {configuration.runs[0].experiment}")
+    if report.differences:
+        one, two = map(_named, report.configurations)
+        lines += ["", f"{one} minus {two}, seed by seed"]
+        header = ["split", "metric", "difference", "deviation", f"{100 * CONFIDENCE:g} % interval", "verdict"]
+        rows = [
+            [
+                d.split,
+                d.metric,
+                f"{d.mean:+.4f}",
+                f"{d.deviation:.4f}",
+                f"[{d.low:+.4f}, {d.high:+.4f}]",
+                d.verdict,
+            ]
+            for d in report.differences
+        ]
+        lines += _table([header, *rows])
+    return "\n".join(lines[1:])
+
+
+def as_json(report: Report) -> str:
+    """Formats the answer for programs."""
+    content = asdict(report)
+    for one, configuration in zip(content["configurations"], report.configurations, strict=True):
+        one["spreads"] = [spread._asdict() for spread in configuration.spreads]
+    content["differences"] = [difference._asdict() for difference in report.differences]
+    return json.dumps(content, indent=2)
+
+
+def _named(configuration: Configuration) -> str:
+    return ", ".join(configuration.changes) or "params.yaml"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _seeds(options: argparse.Namespace) -> list[int]:
+    try:
+        seeds = [int(part) for part in options.seeds.split(",")] if options.seeds else list(range(1, options.count + 1))
+    except ValueError:
+        raise Unanswerable(f"--seeds: whole numbers like 1,2,3 are expected, got {options.seeds!r}") from None
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise Unanswerable("a spread takes at least two seeds, each of them once")
+    return seeds
+
+
+def _checked(changes: Sequence[str]) -> list[str]:
+    for change in changes:
+        key, equals, _ = change.partition("=")
+        if not equals or "." not in key or key == SEED:
+            raise Unanswerable(f"{change!r}: section.key=value is expected, and {SEED} comes from --seeds")
+    return list(changes)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answers on stdout and returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m checks.seeds", description=__doc__.partition("\n")[0])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--count", type=int, default=3, metavar="N", help="seeds 1 to N (3)")
+    which.add_argument("--seeds", metavar="1,2,3", help="these seeds")
+    parser.add_argument("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--against", nargs="*", metavar="KEY=VALUE", help="a second configuration; none: params.yaml")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the run is ended too
+    try:
+        seeds, first = _seeds(options), _checked(options.changes)
+        second = None if options.against is None else _checked(options.against)
+        with Repo() as repo:
+            report = seeds_report(repo, seeds, first, second)
+    except (Unanswerable, DvcException, YAMLError) as error:
+        print(f"seeds: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("seeds: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print((as_json if options.json else as_text)(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,200 @@
+"""evaluate: data/predictions/, data/raw/task.json, metrics/{data,selection}.json -> metrics/ (scores, plots)."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from stages.evaluate import guards
+from stages.evaluate.calibration import calibration_bins
+from stages.evaluate.plots import plot_rows, write_plot
+from stages.shared.errors import BadInput
+from stages.shared.params import params_dataclass, read_params
+from stages.shared.publish import publish, write_json, write_records
+from stages.shared.scoring import CLASSES, NUMBERS, SETS, predict_labels, score
+from stages.shared.stage import stage
+from stages.shared.statistics import FEWEST, Interval, bootstrap_intervals, wilson_interval
+from stages.shared.task import Task, read_task
+
+PREDICTIONS = Path("data/predictions")
+TASK = Path("data/raw/task.json")
+DATA = Path("metrics/data.json")
+SELECTION = Path("metrics/selection.json")
+METRICS = Path("metrics/metrics.json")
+INTERVALS = Path("metrics/intervals.json")
+WARNINGS = Path("metrics/warnings.json")
+CONFUSION = Path("metrics/plots/confusion.csv")
+CALIBRATION = Path("metrics/plots/calibration.csv")
+PRECISION_RECALL = Path("metrics/plots/precision_recall.csv")
+ROC = Path("metrics/plots/roc.csv")
+SCATTER = Path("metrics/plots/scatter.csv")
+
+
+@params_dataclass
+class EvaluateParams:
+    splits: Annotated[list[str], Field(min_length=1)]  # `validation` also means validation_matched and its like
+    confidence: Annotated[float, Field(gt=0, lt=1)]  # of the intervals
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def evaluate(
+    p: EvaluateParams,
+    predictions_dir: Path,
+    task_file: Path,
+    data_file: Path,
+    selection_file: Path,
+    metrics_file: Path,
+    intervals_file: Path,
+    warnings_file: Path,
+    plot_files: Sequence[Path],
+) -> None:
+    """Scores the logits of the chosen splits, says how sure the scores are, and what speaks against them.
+
+    Raises:
+        BadInput: a split was not predicted, or has no labels.
+    """
+    task = read_task(task_file)
+    data = json.loads(data_file.read_text(encoding="utf-8"))
+    (selection,) = json.loads(selection_file.read_text(encoding="utf-8"))["selection"]
+    train: dict[str, Any] = next((counts for counts in data["splits"] if counts["split"] == "train"), {})
+    constant = constant_logits(task, train)
+    metrics: dict[str, dict[str, float]] = {}
+    intervals: list[dict[str, Any]] = []
+    warnings: list[guards.Warned] = []
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for split in chosen_splits(p.splits, sorted(folder.name for folder in predictions_dir.iterdir())):
+        labels, logits = read_predictions(predictions_dir, split)
+        metrics[split] = score(task, logits, labels) | {"examples": len(labels)}
+        baseline = {} if constant is None else score(task, np.broadcast_to(constant, logits.shape), labels)
+        found = describe_intervals(p, task, split, logits, labels, metrics[split], baseline)
+        bins = calibration_bins(task, logits, labels)
+        warnings += [
+            *guards.selected(split, selection),
+            *guards.shared(split, len(labels), data.get("shared", [])),
+            *guards.too_little(split, labels),
+            *guards.no_better_than_constant(split, task.metrics, found),
+            *guards.badly_calibrated(split, bins, p.seed),
+        ]
+        intervals += found
+        for name, lines in plot_rows(task, split, logits, labels, bins).items():
+            rows.setdefault(name, []).extend(lines)
+        print(f"{split}: {summary(found)}")
+    for warned in warnings:
+        print(f"evaluate: warning: {warned.split}: {warned.message}", file=sys.stderr)
+    with publish(metrics_file, intervals_file, warnings_file, *plot_files) as outs:
+        write_json(outs[0], metrics)
+        write_records(outs[1], "intervals", intervals)
+        write_records(outs[2], "warnings", [warned._asdict() for warned in warnings])
+        for file, out in zip(plot_files, outs[3:], strict=True):
+            write_plot(out, file.stem, rows.get(file.stem, []))
+
+
+def chosen_splits(wanted: Sequence[str], predicted: Sequence[str]) -> list[str]:
+    """Resolves `evaluate.splits`; `validation` stands for validation_matched and its like too."""
+    chosen: list[str] = []
+    for name in wanted:
+        found = [split for split in predicted if split == name or split.startswith(f"{name}_")]
+        if not found:
+            raise BadInput(
+                f"params.yaml: evaluate.splits: no predictions for {name!r}, only for {', '.join(predicted)}"
+            )
+        chosen += [split for split in found if split not in chosen]
+    return chosen
+
+
+def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Opens the labels and logits of a split, memory-mapped.
+
+    Raises:
+        BadInput: the split has no labels, or its logits are not finite.
+    """
+    labels, logits = (np.load(predictions_dir / split / f"{name}.npy", mmap_mode="r") for name in ("labels", "logits"))
+    if np.all(labels == -1):
+        raise BadInput(f"params.yaml: evaluate.splits: the {split} split has no labels to score against")
+    if not np.isfinite(logits).all():
+        raise BadInput(f"{split}: logits that are not finite; the training diverged: lower train.learning_rate")
+    return labels, logits
+
+
+def constant_logits(task: Task, train: Mapping[str, Any]) -> np.ndarray | None:
+    """Returns what a model that ignores its input would answer, float32[columns]: train's most frequent label or mean.
+
+    As logits they are the logarithms of the labels' shares in train, so that the loss of the constant is its best one;
+    a label that train lacks counts as half an example. None where metrics/data.json does not say how train is labelled.
+    """
+    if task.problem_type == NUMBERS:
+        return np.array([train["label_range"]["mean"]], dtype=np.float32) if "label_range" in train else None
+    if "labels" not in train:
+        return None
+    counts = np.array([train["labels"][name] for name in task.label_names], dtype=np.float64)
+    if task.problem_type == SETS:
+        share = np.clip(counts, 0.5, train["examples"] - 0.5) / train["examples"]
+        return np.log(share / (1 - share)).astype(np.float32)
+    return np.log(np.maximum(counts, 0.5) / counts.sum()).astype(np.float32)
+
+
+def describe_intervals(
+    p: EvaluateParams,
+    task: Task,
+    split: str,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    scores: Mapping[str, float],
+    baseline: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Returns a record for every metric, and one more for the accuracy by Wilson's method.
+
+    Of fewer than FEWEST examples the bounds are null.
+    """
+    found: list[tuple[str, str, Interval | None]] = [(name, "bootstrap", None) for name in (*task.metrics, "loss")]
+    if len(labels) >= FEWEST:
+        intervals = bootstrap_intervals(task, labels, [logits], p.confidence, p.resamples, p.seed)
+        found = [(name, "bootstrap", interval) for name, interval in intervals.items()]
+        if "accuracy" in task.metrics:
+            right = predict_labels(task, logits) == labels
+            count = int((right if task.problem_type == CLASSES else right.all(axis=1)).sum())
+            found.append(("accuracy", "wilson", wilson_interval(count, len(labels), p.confidence)))
+    return [
+        {
+            "split": split,
+            "metric": name,
+            "value": scores[name],
+            "low": None if interval is None else round(interval.low, 6),  # the resamples' chance is in the third digit
+            "high": None if interval is None else round(interval.high, 6),
+            "confidence": p.confidence,
+            "method": method,
+            "baseline": baseline.get(name),
+            "examples": len(labels),
+        }
+        for name, method, interval in found
+    ]
+
+
+def summary(intervals: Sequence[Mapping[str, Any]]) -> str:
+    """Says the scores with their intervals in one line."""
+    return ", ".join(
+        f"{record['metric']} {record['value']:.4f}"
+        + ("" if record["low"] is None else f" [{record['low']:.4f}, {record['high']:.4f}]")
+        for record in intervals
+        if record["method"] == "bootstrap"
+    )
+
+
+if __name__ == "__main__":
+    with stage("evaluate"):
+        evaluate(
+            read_params("evaluate", EvaluateParams),
+            PREDICTIONS,
+            TASK,
+            DATA,
+            SELECTION,
+            METRICS,
+            INTERVALS,
+            WARNINGS,
+            [CONFUSION, CALIBRATION, PRECISION_RECALL, ROC, SCATTER],
+        )

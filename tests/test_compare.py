@@ -1,0 +1,238 @@
+"""checks.compare: two models on the same examples, from the cache; words that the interval bears out."""
+
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar as reference
+
+from checks import compare
+from tests.predictions import branch, labels_of, logits_of, make, repro
+from tests.project import Project
+
+LABELS = labels_of(200)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert compare.main([*arguments, "--json"]) == 0, capsys.readouterr().err
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert compare.main(arguments) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith("compare: ") and error.count("\n") == 1
+    return error
+
+
+def test_two_branches_are_compared_from_the_cache_alone(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(30, 50)))
+    shutil.rmtree(predicted.folder / "data")
+    report = answer(capsys, "main", "better")
+    (split,) = report["splits"]
+    assert (split["split"], split["examples"]) == ("validation", 200)
+    assert split["flips"] == {"wrong -> right": 30, "right -> wrong": 10, "wrong -> wrong": 0}
+    accuracy = split["differences"][0]
+    assert (accuracy["metric"], accuracy["old"], accuracy["new"]) == ("accuracy", 0.8, 0.9)
+    assert accuracy["difference"] == pytest.approx(0.1)
+    assert 0 < accuracy["low"] < accuracy["difference"] < accuracy["high"]
+    assert accuracy["verdict"] == "better"
+    assert [one["metric"] for one in split["differences"]] == ["accuracy", "f1", "loss"]
+    assert split["p_value"] == pytest.approx(0.002, abs=5e-4)
+    assert not (predicted.folder / "data").exists()
+
+
+def test_the_workspace_is_compared_with_main_and_when_it_has_changes_with_head(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "main and workspace are the same commit" in refusal(capsys)
+    branch(predicted, "worse", LABELS, logits_of(LABELS, range(80)))
+    report = answer(capsys)
+    assert (report["old"].split()[0], report["new"]) == ("main", "workspace")
+    assert report["splits"][0]["differences"][0]["verdict"] == "worse"
+    np.save(predicted.folder / "made/predictions/validation/logits.npy", logits_of(LABELS, range(20)))
+    repro(predicted)
+    report = answer(capsys)
+    assert report["old"].split()[0] == "HEAD"
+    assert report["splits"][0]["flips"]["wrong -> right"] == 60
+
+
+def test_a_folder_that_belongs_to_another_branch_is_not_taken_for_the_workspaces(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After `git checkout` without `dvc checkout` the data are the other branch's; dvc.lock is not."""
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    predicted.run("git", "checkout", "--quiet", "main")
+    (difference, *_) = answer(capsys, "better")["splits"][0]["differences"]
+    assert (difference["old"], difference["new"]) == (0.95, 0.8)
+
+
+def test_parameters_that_were_not_run_are_warned_of(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    text = predicted.read("params.yaml").replace("1.0e-4", "2.0e-4")
+    (predicted.folder / "params.yaml").write_text(text)
+    assert compare.main(["main"]) == 0
+    expected = "compare: warning: params.yaml: train.learning_rate is 0.0002, dvc.lock was made with 0.0001"
+    assert capsys.readouterr().err.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "words"),
+    [
+        ("accuracy", -0.02, 0.01, "cannot be told apart"),
+        ("accuracy", 0.001, 0.02, "better"),
+        ("accuracy", -0.02, -0.001, "worse"),
+        ("accuracy", 0.001, 0.004, "equivalent within 0.005"),
+        ("accuracy", -0.006, 0.004, "cannot be told apart"),
+        ("loss", 0.001, 0.02, "worse"),
+        ("mean_squared_error", -0.02, -0.001, "better"),
+    ],
+)
+def test_the_words_follow_the_interval_and_the_metrics_direction(
+    metric: str, low: float, high: float, words: str
+) -> None:
+    assert compare.verdict(metric, low, high, 0.005) == words
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])
+def test_mcnemars_exact_test_is_that_of_statsmodels(gained: int, lost: int) -> None:
+    expected = reference([[7, lost], [gained, 9]], exact=True).pvalue if gained + lost else 1.0
+    assert compare.mcnemar(gained, lost) == pytest.approx(expected, abs=1e-12)
+
+
+def test_mcnemars_worked_example() -> None:
+    """Six flips one way and none the other: 2 * (1/2) ** 6."""
+    assert compare.mcnemar(6, 0) == pytest.approx(0.03125, abs=1e-12)
+
+
+def test_flips_are_listed_with_their_texts_surest_first(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, [*range(38), 198, 199]))
+    flipped = answer(capsys, "main", "--flips", "3")["splits"][0]["flipped"]
+    assert [flip["row"] for flip in flipped] == [200, 199, 40]
+    assert flipped[0]["kind"] == "right -> wrong" and flipped[2]["kind"] == "wrong -> right"
+    assert (flipped[0]["text"], flipped[0]["text_pair"]) == ("text 200", "the pair of text 200")
+    assert flipped[0]["label"] == flipped[0]["old"] != flipped[0]["new"]
+    assert flipped[0]["confidence"] == pytest.approx(1 / (1 + np.exp(-3.0)), abs=1e-6)
+    assert compare.main(["main", "--flips", "1"]) == 0
+    assert "row 200: right -> wrong, label" in capsys.readouterr().out
+
+
+def test_markdown_is_a_table_and_text_cannot_break_it(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [f"a | b <b>\n{row}" for row in range(200)]
+    make(predicted, LABELS, logits_of(LABELS, range(40)), texts)
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(41)), texts=texts)
+    assert compare.main(["main", "--markdown", "--flips", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "| metric | old | new | difference | 95 % interval | verdict |\n| --- |" in out
+    assert "a \\| b &lt;b> 40" in out and out.splitlines()[-1].count(" | ") == 6
+
+
+def test_equal_predictions_say_what_they_leave_open(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "same", LABELS, 2 * logits_of(LABELS, range(40)))
+    assert compare.main(["main"]) == 0
+    out = capsys.readouterr().out
+    assert "equivalent within 0.005" in out and "McNemar's exact test: p = 1" in out
+    assert "no flip here; of new examples up to 1.5 % may flip" in out  # 3 / 200
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
+def test_other_problems_compare_too(predicted: Project, capsys: pytest.CaptureFixture[str], problem: str) -> None:
+    numbers = problem == "regression"
+    metrics = ["pearson", "spearmanr", "mean_squared_error"] if numbers else ["f1_macro", "accuracy"]
+    task = {"problem_type": problem, "metrics": metrics, "label_names": [] if numbers else ["no", "yes"]}
+    labels = labels_of(200, **task)
+    noise = np.random.default_rng(1).normal(size=(200, 1)).astype(np.float32)
+    one, two = (
+        (labels[:, None] + noise, labels[:, None] + 0.5 * noise)
+        if numbers
+        else (logits_of(labels, range(40)), logits_of(labels, range(10)))
+    )
+    make(predicted, labels, one, **task)
+    branch(predicted, "better", labels, two, **task)
+    (split,) = answer(capsys, "main", "--flips", "2")["splits"]
+    assert {one["metric"]: one["verdict"] for one in split["differences"]} == dict.fromkeys(
+        [*metrics, "loss"], "better"
+    )
+    assert split["flips"] == (None if numbers else {"wrong -> right": 30, "right -> wrong": 0, "wrong -> wrong": 0})
+    assert len(split["flipped"]) == (0 if numbers else 2)
+
+
+def test_what_cannot_be_compared_is_one_line(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    logits = logits_of(LABELS, range(40))
+    assert "no revision 'nope' in this repository" in refusal(capsys, "nope")
+    cases: dict[str, tuple[tuple[np.ndarray, np.ndarray], dict[str, Any], str]] = {
+        "fewer": ((LABELS[:150], logits[:150]), {}, "validation: 200 examples in main and 150 in workspace"),
+        "labels": ((1 - LABELS, logits), {}, "main and workspace have other labels, first in row 1"),
+        "texts": (
+            (LABELS, logits),
+            {"texts": ["text 1", *(f"other {row}" for row in range(199))]},
+            "main and workspace have other texts, first in row 2",
+        ),
+        "names": ((LABELS, logits), {"label_names": ["a", "b"]}, "main and workspace have other tasks"),
+    }
+    for name, (arrays, more, line) in cases.items():
+        predicted.run("git", "checkout", "--quiet", "main")
+        branch(predicted, name, *arrays, **more)
+        assert line in refusal(capsys, "main"), name
+    for name, labels, line in (
+        ("few", LABELS[:9], "9 examples are too few to compare by; 10 are the least"),
+        ("one", np.ones(50, dtype=np.int64), "all examples have the same label"),
+    ):
+        predicted.run("git", "checkout", "--quiet", "main")
+        branch(predicted, name, labels, logits_of(labels, []))
+        predicted.run("git", "commit", "--quiet", "--allow-empty", "--message", "again")
+        assert line in refusal(capsys, f"{name}~1"), name
+
+
+def test_a_revision_without_lock_or_stage_is_one_line(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted.run("git", "checkout", "--quiet", "-b", "bare")
+    lock = predicted.read("dvc.lock")
+    (predicted.folder / "dvc.lock").write_text(lock[: lock.index("  predict:")])
+    predicted.commit("no predictions")
+    assert "bare: no stage in its dvc.lock makes data/predictions" in refusal(capsys, "bare", "main")
+    (predicted.folder / "dvc.lock").unlink()
+    predicted.commit("no lock")
+    assert "bare: no dvc.lock; run `dvc repro` there and commit it" in refusal(capsys, "bare", "main")
+
+
+def test_what_is_only_in_the_remote_is_fetched_and_what_is_nowhere_is_said(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    remote, cache = predicted.folder.parent / "remote", predicted.folder / ".dvc" / "cache"
+    predicted.run("dvc", "remote", "add", "--default", "storage", str(remote))
+    for name in ("better", "main"):
+        predicted.run("git", "checkout", "--quiet", name)
+        predicted.run("dvc", "push")
+    shutil.rmtree(cache)
+    assert answer(capsys, "main", "better")["splits"][0]["differences"][0]["verdict"] == "better"
+    shutil.rmtree(cache)
+    shutil.rmtree(remote)
+    assert "better: data/raw is neither in the cache nor in a remote" in refusal(capsys, "main", "better")
+    predicted.run("dvc", "remote", "remove", "storage")
+    assert "neither in the cache nor in a remote; `git checkout better`" in refusal(capsys, "main", "better")
+
+
+def test_a_margin_may_be_set(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(39)))
+    assert (
+        answer(capsys, "main", "--margin", "0.1")["splits"][0]["differences"][0]["verdict"] == "equivalent within 0.1"
+    )
+
+
+@pytest.mark.slow
+def test_two_learning_rates_are_compared_for_real(tiny: Project) -> None:
+    """Two branches through the whole DAG; main's predictions are in the cache alone."""
+    tiny.run("git", "checkout", "--quiet", "-b", "faster")
+    tiny.set(train__learning_rate=3e-2)
+    tiny.repro()
+    tiny.commit("a higher learning rate")
+    done = tiny.run("python", "-m", "checks.compare", "main", "--flips", "3")
+    lines = done.stdout.splitlines()
+    assert lines[2] == "validation, 40 examples"
+    assert [line.split()[0] for line in lines[3:8]] == ["metric", "accuracy", "f1", "loss", "flips:"]
+    report = json.loads(tiny.run("python", "-m", "checks.compare", "main", "--json").stdout)
+    old = json.loads(tiny.run("git", "show", "main:metrics/metrics.json").stdout)["validation"]
+    assert report["splits"][0]["differences"][0]["old"] == old["accuracy"]
