@@ -12,6 +12,9 @@ class Execution:
     device: Literal["auto", "cpu", "cuda"]  # auto: a GPU if there is one
     checkpoint_minutes: Annotated[float, Field(gt=0)]  # between two checkpoints of a training
     workers: Annotated[int, Field(ge=1)]  # threads of the tokenizer
+    predict_processes: Annotated[int, Field(ge=1)]  # on this machine
+    nodes: Annotated[int, Field(ge=1)]  # machines that train together
+    rendezvous: str | None  # host:port of one of them
 
 
 def read_execution() -> Execution:
