@@ -76,7 +76,8 @@ class Failure:
 def test_of_several_failures_the_one_that_caused_the_others_is_told() -> None:
     lost, full, killed, ended = Failure(1, stack="lost it"), Failure(1, "the disk is full"), Failure(-9), Failure(-15)
     assert "process 2 was killed (SIGKILL)" in str(_first({0: lost, 1: ended, 2: killed}))
-    assert str(_first({0: lost, 1: full})) == "the disk is full"
+    assert str(_first({0: ended, 1: lost, 2: full})) == "the disk is full"
+    assert "process 1 was killed (SIGTERM)" in str(_first({1: ended}))
     bug = _first({0: lost})
     assert not isinstance(bug, BadInput) and "lost it" in str(bug)
 

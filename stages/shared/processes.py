@@ -140,18 +140,18 @@ def record(line: str) -> None:
 def _first(failures: dict[int, Any]) -> Exception:
     """Picks the failure that made the others fail: a killed process, then one that knows why, then a bug.
 
-    Where one process dies the others lose their connection to it and fail too, sometimes sooner.
+    Where one process dies the others lose their connection to it and fail too, or the launcher ends them (SIGTERM).
     """
-    killed = {at: failure for at, failure in failures.items() if failure.exitcode < 0}
-    if killed:
-        at, failure = min(killed.items(), key=lambda item: (-item[1].exitcode == signal.SIGTERM, item[0]))
-        return BadInput(
-            f"process {at} was killed ({failure.signal_name()}), the others ended with it; "
-            "run `dvc repro` again, it goes on from the last checkpoint"
-        )
-    told = {at: failure.message for at, failure in failures.items() if isinstance(failure.message, dict)}
-    for message in told.values():
+    own = {at: failure for at, failure in failures.items() if failure.exitcode != -signal.SIGTERM} or failures
+    for at, failure in own.items():
+        if failure.exitcode < 0:
+            return BadInput(
+                f"process {at} was killed ({failure.signal_name()}), the others ended with it; "
+                "run `dvc repro` again, it goes on from the last checkpoint"
+            )
+    messages = {at: failure.message for at, failure in own.items() if isinstance(failure.message, dict)}
+    for message in messages.values():
         if message["message"]:
             return BadInput(message["message"])
-    stacks = [f"process {at}:\n{message['extraInfo']['py_callstack']}" for at, message in told.items()]
+    stacks = [f"process {at}:\n{message['extraInfo']['py_callstack']}" for at, message in messages.items()]
     return RuntimeError("\n".join(stacks) or f"processes {sorted(failures)} failed")
