@@ -18,7 +18,7 @@ from checks.artifacts import Tolerance, compare_files
 RESULT = ROOT / "benchmarks" / "results" / "processes.json"
 WEIGHTS = "models/finetuned/model.safetensors"
 LOGITS = "data/predictions/validation/logits.npy"
-RECIPE = {
+RECIPE: dict[str, dict[str, Any]] = {
     "download": {"checkpoint": "files", "checkpoint_files": "models/no_dropout"},
     "train": {"epochs": 1, "batch_size": 24, "device_batch_size": 24, "threads": 1},
     "predict": {"threads": 1},
