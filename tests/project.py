@@ -5,10 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from ruamel.yaml import YAML
 
 PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -39,6 +42,33 @@ class Project:
         done = self.run("dvc", "repro", *arguments, **environment)
         return re.findall(r"^Running stage '(\w+)'", done.stdout, re.MULTILINE)
 
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Starts `dvc repro` in a process group of its own, and does not wait."""
+        return subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=self.folder,
+            env=os.environ | {"PATH": PROGRAMS},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def trainings(self) -> list[psutil.Process]:
+        """Returns the processes of the train stage that run in this project."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if "stages.train" in process.cmdline() and Path(process.cwd()) == self.folder:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
+
+    def checkpoints(self) -> list[str]:
+        """Returns the names of the whole checkpoints of a training that has not ended."""
+        return [path.name for path in (self.folder / ".scratch" / "train").glob("*/checkpoint-*")]
+
     def set(self, **values: Any) -> None:
         """Sets parameters, given as section__key=value, in params.yaml; comments stay."""
         yaml = YAML()
@@ -57,6 +87,14 @@ class Project:
         """Commits everything that Git does not ignore."""
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    """Returns as soon as the condition holds; an assertion fails if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
 
 
 def copy_project(root: Path, folder: Path) -> Project:

@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.project import PROGRAMS, Project
+from tests.project import Project, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -42,43 +41,9 @@ def fresh(whole: Project, tmp_path: Path) -> Project:
     return project
 
 
-def start(project: Project) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=project.folder,
-        env=os.environ | {"PATH": PROGRAMS},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def trainings(project: Project) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "stages.train" in process.cmdline() and Path(process.cwd()) == project.folder:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
-
-
-def checkpoints(project: Project) -> list[str]:
-    return [path.name for path in (project.folder / ".scratch" / "train").glob("*/checkpoint-*")]
-
-
 def kill(whom: str, dvc: "subprocess.Popen[bytes]", project: Project) -> None:
     if whom == "stage":
-        for process in trainings(project):
+        for process in project.trainings():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
     elif whom == "dvc":
@@ -89,7 +54,7 @@ def kill(whom: str, dvc: "subprocess.Popen[bytes]", project: Project) -> None:
     else:
         os.killpg(dvc.pid, signal.SIGINT if whom == "Ctrl-C" else signal.SIGTERM)
     dvc.wait(timeout=60)
-    wait_for(lambda: not trainings(project), 30)  # no orphan keeps running
+    wait_for(lambda: not project.trainings(), 30)  # no orphan keeps running
 
 
 def assert_same(project: Project, whole: Project) -> None:
@@ -109,10 +74,10 @@ def assert_same(project: Project, whole: Project) -> None:
     ],
 )
 def test_a_killed_training_ends_with_the_same_bytes(whom: str, step: int, fresh: Project, whole: Project) -> None:
-    dvc = start(fresh)
-    wait_for(lambda: f"checkpoint-{step}" in checkpoints(fresh))
+    dvc = fresh.start()
+    wait_for(lambda: f"checkpoint-{step}" in fresh.checkpoints())
     kill(whom, dvc, fresh)
-    left = checkpoints(fresh)
+    left = fresh.checkpoints()
     assert left, "the training had ended before it was killed"
     done = fresh.run("dvc", "repro")
     assert "train: going on from step" in done.stderr
@@ -130,9 +95,9 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(seed: int, fre
 
 
 def kill_at_random(draw: random.Random, project: Project) -> None:
-    dvc = start(project)
+    dvc = project.start()
     folder = project.folder / ".scratch" / "train"
-    wait_for(lambda: checkpoints(project) or dvc.poll() is not None)
+    wait_for(lambda: project.checkpoints() or dvc.poll() is not None)
     if draw.random() < 0.5:  # inside a checkpoint's write
         wait_for(lambda: list(folder.glob("*/partial/*")) or dvc.poll() is not None)
     time.sleep(draw.uniform(0, 1.5))

@@ -20,7 +20,7 @@ from stages.shared.splits import save_splits
 from stages.shared.task import Task, write_task
 from stages.tokenize import TokenizeParams, tokenize
 from stages.train.__main__ import TrainParams, train
-from stages.train.trainer import EpochSampler, ExactTrainer, averaged_loss
+from stages.train.trainer import EpochSampler, ExactTrainer, example_losses
 from tests.tiny import make_checkpoint
 
 OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "history.csv", "selection.json")
@@ -71,12 +71,13 @@ class Run:
             "keep": "last",
             "early_stopping_patience": None,
             "threads": 1,
+            "processes": 1,
         }
         target = self.folder / out
         target.mkdir(exist_ok=True)
         train(
             TrainParams(**(recipe | changes)),
-            Execution(device="cpu", checkpoint_minutes=minutes, workers=1),
+            Execution("cpu", minutes, workers=1, predict_processes=1, nodes=1, rendezvous=None),
             self.folder / "tokenized",
             self.folder / "task.json",
             self.checkpoint,
@@ -215,7 +216,8 @@ def test_the_loss_is_that_of_the_model_itself(problem: str, labels: torch.Tensor
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     config = BertConfig(vocab_size=9, num_labels=columns, problem_type=problem, **size)
     outputs = BertForSequenceClassification(config)(input_ids=torch.tensor([[1, 2], [3, 4], [5, 6]]), labels=labels)
-    assert averaged_loss(problem)(outputs, labels).item() == pytest.approx(outputs.loss.item(), abs=1e-6)
+    mean = example_losses(problem, outputs.logits, labels).mean().item()
+    assert mean == pytest.approx(outputs.loss.item(), abs=1e-6)
 
 
 def test_the_best_epoch_is_kept_by_the_first_metric_and_the_first_of_equals(run: Run) -> None:
@@ -281,7 +283,9 @@ def half_remove(folder: Path, ignore_errors: bool = False) -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused(run: Run) -> None:
-    with pytest.raises(BadInput, match=r"train.device_batch_size: must divide train.batch_size \(8\), got 3"):
+    with pytest.raises(
+        BadInput, match=r"train.device_batch_size: must divide the 8 examples that each process has of a step"
+    ):
         run(device_batch_size=3)
 
 

@@ -13,6 +13,9 @@ class Execution:
     checkpoint_minutes: Annotated[float, Field(gt=0)]  # between two checkpoints of a training
     workers: Annotated[int, Field(ge=1)]  # threads of the tokenizer
     network_timeout_seconds: Annotated[float, Field(gt=0)]  # that a request of download may bring next to nothing
+    predict_processes: Annotated[int, Field(ge=1)]  # on this machine
+    nodes: Annotated[int, Field(ge=1)]  # machines that train together
+    rendezvous: str | None  # host:port of one of them
 
 
 def read_execution() -> Execution:

@@ -40,6 +40,8 @@ SET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DATASETS_VERBOSITY": "error",
 }
+# What `torchrun` tells its workers; from anybody else (a cluster's scheduler) it makes a lone process wait for others.
+LAUNCHER = ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
 PARENT = os.getppid()  # whoever started this program, seen before the imports that take seconds
 OFFLINE = ("HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_HUB_OFFLINE")
 
@@ -60,6 +62,9 @@ def seal() -> None:
     for name in list(os.environ):
         if name.startswith(DROPPED_PREFIXES):
             del os.environ[name]
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        for name in LAUNCHER:
+            os.environ.pop(name, None)
     os.environ.update(SET)
     # Library caches are an input nobody declared: what another project left there must not be found.
     cache = Path(".scratch/cache").absolute()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.shared.errors import BadInput
 from stages.shared.hermetic import PARENT
+from stages.shared.processes import is_worker, rank, record
 from stages.shared.provenance import refuse_changes, snapshot
 from stages.shared.publish import is_full_disk, write_json
 
@@ -21,31 +22,52 @@ LOCK_SECONDS = 20.0  # a stage whose dvc was killed dies at once, but its memory
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Runs the block as the stage `name` of the project in the current folder, and notes how long it took.
+    """Runs the block as the stage `name` of the project in the current folder.
 
     Raises:
         SystemExit: 1 for bad input or a full disk, 130 for Ctrl-C; each with one line on stderr and no traceback.
     """
+    with program(name), alone(name):
+        yield
+
+
+@contextmanager
+def program(name: str) -> Iterator[None]:
+    """Ends with its parent, and turns what the user can mend into one line: a stage's launcher, and each worker."""
     _die_with_parent()
-    start = time.monotonic()
     try:
-        with _alone(name):
-            inputs = snapshot(name)
-            yield
-            refuse_changes(inputs, snapshot(name))
-            write_json(SCRATCH / f"{name}.seconds.json", round(time.monotonic() - start, 1))
+        yield
     except BadInput as error:
         _end(name, 1, str(error))
     except KeyboardInterrupt:
         _end(name, 130, "interrupted; `dvc repro` goes on from here")
     except Exception as error:
         if not is_full_disk(error, SCRATCH):
+            if is_worker():
+                _end(name, 1, "")  # the launcher tells it, if it is not the consequence of another's end
             raise
         _end(name, 1, "the disk is full; free some space and run `dvc repro` again, it goes on from here")
 
 
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Keeps a second run out, notices inputs that change meanwhile, notes the seconds; of several processes, rank 0."""
+    if rank() > 0:
+        yield
+        return
+    start = time.monotonic()
+    with _locked(name):
+        inputs = snapshot(name)
+        yield
+        refuse_changes(inputs, snapshot(name))
+        write_json(SCRATCH / f"{name}.seconds.json", round(time.monotonic() - start, 1))
+
+
 def _end(name: str, status: int, line: str) -> None:
-    print(f"{name}: {line}", file=sys.stderr)
+    if is_worker():
+        record(line)
+    else:
+        print(f"{name}: {line}", file=sys.stderr)
     raise SystemExit(status) from None
 
 
@@ -59,7 +81,7 @@ def _die_with_parent() -> None:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
+def _locked(name: str) -> Iterator[None]:
     SCRATCH.mkdir(exist_ok=True)
     with (SCRATCH / f"{name}.lock").open("w") as lock:
         deadline = time.monotonic() + LOCK_SECONDS

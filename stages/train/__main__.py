@@ -3,6 +3,7 @@
 import csv
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +26,11 @@ from stages.shared.device import pick_device
 from stages.shared.errors import BadInput
 from stages.shared.execution import Execution, read_execution
 from stages.shared.params import params_dataclass, read_params
+from stages.shared.processes import connect, gather, launch, rank, share
 from stages.shared.publish import publish, write_records
 from stages.shared.scoring import check_metrics
 from stages.shared.splits import load_splits
-from stages.shared.stage import SCRATCH, stage
+from stages.shared.stage import SCRATCH, alone, program
 from stages.shared.task import Task, read_task
 from stages.train.recipe import environment, recipe_key
 from stages.train.trainer import ExactTrainer, checkpoints, kept_row
@@ -57,7 +59,8 @@ class TrainParams:
     sampling: Literal["random", "group_by_length"]
     keep: Literal["last", "best"]
     early_stopping_patience: Annotated[int, Field(ge=1)] | None  # epochs
-    threads: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]  # of each process
+    processes: Annotated[int, Field(ge=1)]  # over all nodes
 
 
 def train(
@@ -75,26 +78,41 @@ def train(
     """Fine-tunes the checkpoint and keeps one epoch's weights, resuming whatever run of the same recipe was cut short.
 
     Raises:
-        BadInput: batch sizes that do not divide, a metric that does not fit the task, a training that diverged.
+        BadInput: batch sizes that do not divide, a metric that does not fit the task, nodes that are not alike,
+            a training that diverged.
     """
-    if p.batch_size % p.device_batch_size:
-        raise BadInput(
-            f"params.yaml: train.device_batch_size: must divide train.batch_size ({p.batch_size}), "
-            f"got {p.device_batch_size}"
-        )
+    connect(p.processes, "train")
+    batches = divide(p)
     device = pick_device(execution.device, p.threads)
     task = read_task(task_file)
     check_metrics(task)
     splits = load_splits(tokenized_dir)
     validation = next(name for name in splits if name.startswith("validation"))
-    facts = environment(device, p.threads)
-    run = run_folder(scratch_dir, recipe_key(asdict(p), facts, [tokenized_dir, task_file, pretrained_dir]))
+    facts = same_everywhere(environment(device, p.threads))
+    run = share(
+        run_folder(scratch_dir, recipe_key(asdict(p), facts, [tokenized_dir, task_file, pretrained_dir]))
+        if rank() == 0
+        else None
+    )
+    assert run is not None
 
-    trainer = make_trainer(p, execution, task, device, pretrained_dir, run, splits["train"], splits[validation])
+    trainer = make_trainer(
+        p,
+        execution,
+        task,
+        device,
+        batches,
+        pretrained_dir,
+        run,
+        splits["train"],
+        splits[validation],
+    )
     found = checkpoints(run)
-    if found:
+    if found and rank() == 0:
         print(f"train: going on from step {found[-1].name.rpartition('-')[2]}", file=sys.stderr)
     trainer.resume(found[-1] if found else None)
+    if rank() > 0:
+        return
 
     kept = kept_row(trainer.history, task, p.keep)
     load_model(trainer.model, run / f"checkpoint-{kept['step']}" / "model.safetensors")
@@ -112,6 +130,42 @@ def train(
         )
         write_records(facts_out, "environment", [facts])
     discard(run)
+
+
+def divide(p: TrainParams) -> tuple[int, int]:
+    """Returns how many examples a device takes at once, and how often in a step.
+
+    Raises:
+        BadInput: the processes cannot have equal shares of a step, or the device batches do not fill a share.
+    """
+    share_of_step, rest = divmod(p.batch_size, p.processes)
+    if rest:
+        raise BadInput(
+            f"params.yaml: train.processes: must divide train.batch_size ({p.batch_size}), got {p.processes}"
+        )
+    device_batch_size = min(share_of_step, p.device_batch_size)
+    if share_of_step % device_batch_size:
+        raise BadInput(
+            f"params.yaml: train.device_batch_size: must divide the {share_of_step} examples that each process has of "
+            f"a step (train.batch_size {p.batch_size} / train.processes {p.processes}), got {p.device_batch_size}"
+        )
+    return device_batch_size, share_of_step // device_batch_size
+
+
+def same_everywhere(facts: dict[str, Any]) -> dict[str, Any]:
+    """Makes sure that environment.json is true of every process.
+
+    Raises:
+        BadInput: a process runs on other versions, or on a processor with other features.
+    """
+    for number, other in enumerate(gather(facts)):
+        differing = [name for name in facts if facts[name] != other.get(name)]
+        if differing:
+            raise BadInput(
+                f"process {number} differs in {', '.join(f'{name} ({other.get(name)})' for name in differing)}; "
+                "train on nodes of one kind, with the same packages"
+            )
+    return facts
 
 
 def run_folder(scratch_dir: Path, key: str) -> Path:
@@ -138,12 +192,14 @@ def make_trainer(
     execution: Execution,
     task: Task,
     device: torch.device,
+    batches: tuple[int, int],
     pretrained_dir: Path,
     run: Path,
     train_split: Dataset,
     validation_split: Dataset,
 ) -> ExactTrainer:
     """Puts model, data and recipe together."""
+    device_batch_size, accumulation_steps = batches
     disable_progress_bar()  # those for loading and saving weights; the training's own stays
     set_seed(p.seed)  # before the model: the classification head is drawn when it is made
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -158,9 +214,9 @@ def make_trainer(
         output_dir=str(run),
         seed=p.seed,
         num_train_epochs=p.epochs,
-        per_device_train_batch_size=p.device_batch_size,
-        gradient_accumulation_steps=p.batch_size // p.device_batch_size,
-        per_device_eval_batch_size=max(32, p.device_batch_size),
+        per_device_train_batch_size=device_batch_size,
+        gradient_accumulation_steps=accumulation_steps,
+        per_device_eval_batch_size=max(32, device_batch_size),
         learning_rate=p.learning_rate,
         lr_scheduler_type=p.lr_scheduler_type,
         warmup_steps=p.warmup_steps,
@@ -174,7 +230,11 @@ def make_trainer(
         report_to="none",
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=device.type == "cuda",
+        # DDP would lay out the exchanged gradients anew after its first step, so also after a resume: other rounding.
+        ddp_find_unused_parameters=p.processes > 1,
+        ddp_broadcast_buffers=False,  # an encoder's are constants
     )
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate knows no other
     arguments._n_gpu = 1  # one process drives one device; Trainer would spread each batch over all that it sees
     tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
     return ExactTrainer(
@@ -227,11 +287,14 @@ def describe_selection(
     }
 
 
-if __name__ == "__main__":
-    with stage("train"):
+def main() -> None:
+    p, execution = read_params("train", TrainParams), read_execution()
+    if launch("train", p.processes, execution.nodes, execution.rendezvous):
+        return
+    with alone("train"):
         train(
-            read_params("train", TrainParams),
-            read_execution(),
+            p,
+            execution,
             TOKENIZED,
             TASK,
             PRETRAINED,
@@ -241,3 +304,8 @@ if __name__ == "__main__":
             ENVIRONMENT,
             SCRATCH / "train",
         )
+
+
+if __name__ == "__main__":
+    with program("train"):
+        main()

@@ -6,19 +6,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from stages.shared.errors import BadInput
+from stages.shared.processes import barrier, gather, rank, share, world_size
 from stages.shared.publish import write_json
 from stages.shared.scoring import METRICS, score
 from stages.shared.task import Task
@@ -66,6 +67,51 @@ class EpochSampler(Sampler[int]):
         return np.concatenate(grouped)
 
 
+Slot = tuple[int, float]  # a row, and the weight of its loss in the step: 0 for one that only fills a place
+
+
+class StepBatches(Sampler[list[Slot]]):
+    """Deals each step's examples to the processes, `device_batch_size` at a time.
+
+    A step's examples are the same, in the same order, for any number of processes. Where they do not suffice, at the
+    end of an epoch, a process computes on an example of weight 0: each takes part in every exchange of gradients, and
+    no example counts twice.
+    """
+
+    def __init__(self, order: EpochSampler, device_batch_size: int, rank: int, processes: int) -> None:
+        self.order, self.device_batch_size, self.rank, self.processes = order, device_batch_size, rank, processes
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.order), self.order.batch_size)
+        return whole * self._turns(self.order.batch_size) + self._turns(rest)
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        rows = list(self.order)
+        for start in range(0, len(rows), self.order.batch_size):
+            step = rows[start : start + self.order.batch_size]
+            for turn in range(self._turns(len(step))):
+                first = (turn * self.processes + self.rank) * self.device_batch_size
+                own = step[first : first + self.device_batch_size]
+                yield [(row, 1.0 / len(step)) for row in own] or [(step[-1], 0.0)]
+
+    def _turns(self, examples: int) -> int:
+        return math.ceil(examples / (self.device_batch_size * self.processes))
+
+
+class WeightedRows(Dataset[dict[str, Any]]):
+    """The rows of a split, each with the weight that its slot gives it."""
+
+    def __init__(self, split: Any) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, slots: list[Slot]) -> list[dict[str, Any]]:
+        rows = self.split.__getitems__([row for row, _ in slots])
+        return [row | {"weight": weight} for row, (_, weight) in zip(rows, slots, strict=True)]
+
+
 class LengthSampler(Sampler[int]):
     """Goes through the examples from the longest to the shortest: least padding, and the largest batch comes first."""
 
@@ -90,27 +136,31 @@ class ExactTrainer(Trainer):
         self, task: Task, group_by_length: bool, patience: int | None, minutes: float, **arguments: Any
     ) -> None:
         self.task = task
-        self.group_by_length = group_by_length
         self.patience = patience
         self.history: list[dict[str, float]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
-        super().__init__(
-            compute_loss_func=averaged_loss(task.problem_type), compute_metrics=self._compute_metrics, **arguments
-        )
-        # The model's own loss would be summed over accumulated batches, not averaged.
+        super().__init__(compute_metrics=self._compute_metrics, **arguments)
+        # compute_loss has it already: the weights in a step add up to 1. The model's own loss would be summed.
+        self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = False
+        lengths = _lengths(self.train_dataset) if group_by_length else None
+        share_of_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        self.order = EpochSampler(len(self.train_dataset), share_of_step * world_size(), self.args.seed, lengths)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_EpochEnd(self))
+        self.add_callback(_Epochs(self))
         self.add_callback(_Timer(minutes))
 
     # Data order
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        lengths = _lengths(self.train_dataset) if self.group_by_length else None
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return EpochSampler(len(dataset), batch_size, self.args.seed, lengths)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Not prepared by accelerate, which would deal out whole batches and repeat examples to fill the last one."""
+        return DataLoader(
+            WeightedRows(self._remove_unused_columns(self.train_dataset, "training")),
+            batch_sampler=StepBatches(self.order, self.args.per_device_train_batch_size, rank(), world_size()),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
         return LengthSampler(_lengths(self.eval_dataset))
@@ -120,9 +170,22 @@ class ExactTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Prints nothing: the line after each epoch says it, and `history` keeps it."""
 
-    def training_step(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
-        loss = super().training_step(*arguments, **keywords)
-        self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Returns this process's part of the step's mean loss; in an evaluation, the batch's mean."""
+        labels, weight = inputs.pop("labels"), inputs.pop("weight", None)
+        outputs = model(**inputs)
+        losses = example_losses(self.task.problem_type, outputs["logits"].float(), labels)
+        # DDP takes the mean of the processes' gradients, where the sum is wanted
+        loss = losses.mean() if weight is None else (losses * weight).sum() * world_size()
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(
+        self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.loss_sum = self.loss_sum.to(loss.device) + loss / world_size()
         return loss
 
     def _compute_metrics(self, predicted: EvalPrediction) -> dict[str, float]:
@@ -145,17 +208,22 @@ class ExactTrainer(Trainer):
         """Writes a checkpoint aside and renames it once it is whole and on the disk; a kill leaves none that is not."""
         folder = Path(self.args.output_dir)
         partial = folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        super()._save_checkpoint(model, trial)
-        written = partial / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        write_json(
-            written / HISTORY,
-            {"rows": self.history, "loss_sum": self.loss_sum.item(), "loss_steps": self.loss_steps},
-        )
+        if rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        barrier()
+        super()._save_checkpoint(model, trial)  # of rank 0 everything, of the others the random numbers' state
+        loss_sums = gather(self.loss_sum.item())
+        if rank() == 0:
+            written = partial / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            write_json(written / HISTORY, {"rows": self.history, "loss_sums": loss_sums, "loss_steps": self.loss_steps})
+            self._put_in_place(written, folder / written.name)
+        barrier()
+
+    def _put_in_place(self, written: Path, final: Path) -> None:
+        folder, partial = final.parent, written.parent
         for file in written.iterdir():
             _flush(file)
         _flush(written)
-        final = folder / written.name
         if final.exists():
             final.rename(partial / "replaced")
         written.rename(final)
@@ -173,9 +241,12 @@ class ExactTrainer(Trainer):
         if checkpoint is not None:
             kept = json.loads((checkpoint / HISTORY).read_text(encoding="utf-8"))
             self.history, self.loss_steps = kept["rows"], kept["loss_steps"]
-            self.loss_sum = torch.tensor(kept["loss_sum"], dtype=torch.float64)
+            self.loss_sum = torch.tensor(kept["loss_sums"][rank()], dtype=torch.float64)
             if self.exhausted():
                 return
+        elif rank() > 0:
+            # else every process drops the same units
+            torch.manual_seed(int(np.random.SeedSequence([self.args.seed, rank()]).generate_state(1)[0]))
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def exhausted(self) -> bool:
@@ -185,11 +256,15 @@ class ExactTrainer(Trainer):
         return len(self.history) - kept_row(self.history, self.task, "best")["epoch"] >= self.patience
 
 
-class _EpochEnd(TrainerCallback):
-    """Adds the history's row after each epoch, says it in one line, and stops when the patience is used up."""
+class _Epochs(TrainerCallback):
+    """Tells the sampler the epoch, adds the history's row after it, says it in a line, and stops without patience."""
 
     def __init__(self, trainer: ExactTrainer) -> None:
         self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        steps = math.ceil(len(self.trainer.order) / self.trainer.order.batch_size)
+        self.trainer.order.set_epoch(state.global_step // steps)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.loss_steps += 1
@@ -200,17 +275,18 @@ class _EpochEnd(TrainerCallback):
             "epoch": len(trainer.history) + 1,
             "step": state.global_step,
             "learning_rate": trainer._get_learning_rate(),
-            "train_loss": trainer.loss_sum.item() / trainer.loss_steps,
+            "train_loss": sum(gather(trainer.loss_sum.item())) / trainer.loss_steps,
             **trainer.scores,
         }
         trainer.loss_sum, trainer.loss_steps = torch.zeros((), dtype=torch.float64), 0
         trainer.history.append(row)
         scores = ", ".join(f"{name} {value:.4f}" for name, value in trainer.scores.items())
-        tqdm.write(
-            f"epoch {row['epoch']}/{math.ceil(args.num_train_epochs)}: train loss {row['train_loss']:.4f}, "
-            f"validation {scores}",
-            file=sys.stderr,
-        )
+        if rank() == 0:
+            tqdm.write(
+                f"epoch {row['epoch']}/{math.ceil(args.num_train_epochs)}: train loss {row['train_loss']:.4f}, "
+                f"validation {scores}",
+                file=sys.stderr,
+            )
         if trainer.exhausted():
             control.should_training_stop = True
 
@@ -218,32 +294,34 @@ class _EpochEnd(TrainerCallback):
 class _Timer(TrainerCallback):
     """Asks for a checkpoint every few minutes, except at an epoch's last step: its end writes one."""
 
+    STRIDE = 16  # several processes have to agree, which costs an exchange: not after every step
+
     def __init__(self, minutes: float) -> None:
         self.seconds, self.last = 60.0 * minutes, time.monotonic()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         last_step = state.epoch is not None and float(state.epoch).is_integer()
-        if time.monotonic() - self.last >= self.seconds and not last_step:
+        if last_step or (world_size() > 1 and state.global_step % self.STRIDE):
+            return
+        if share(time.monotonic() - self.last >= self.seconds):
             control.should_save = True
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.last = time.monotonic()
 
 
-def averaged_loss(problem_type: str) -> Callable[..., torch.Tensor]:
-    """Returns a loss that is summed over a device's examples and divided by the count of the whole optimizer step."""
+def example_losses(problem_type: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns the loss of each example, float32[examples]: cross-entropy, its mean over the classes, or squared error.
 
-    def compute(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
-        logits = outputs["logits"].float()
-        if problem_type == "single_label_classification":
-            total = functional.cross_entropy(logits, labels, reduction="sum")
-        elif problem_type == "multi_label_classification":
-            total = functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        else:
-            total = functional.mse_loss(logits[:, 0], labels, reduction="sum")
-        return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
-
-    return compute
+    Args:
+        logits: float32[examples, columns].
+        labels: int64[examples], float32[examples, columns] of 0 and 1, or float32[examples].
+    """
+    if problem_type == "single_label_classification":
+        return functional.cross_entropy(logits, labels, reduction="none")
+    if problem_type == "multi_label_classification":
+        return functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
+    return functional.mse_loss(logits[:, 0], labels, reduction="none")
 
 
 def kept_row(history: list[dict[str, float]], task: Task, keep: str) -> dict[str, float]:
