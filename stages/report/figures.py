@@ -144,7 +144,7 @@ def _by_epoch(
     with canvas(name, 4.2, 2.8, found) as axes:
         for index, (label, column) in enumerate(columns.items()):
             axes.plot(epochs, [row[column] for row in history], **_line(index), label=label)
-        axes.axvline(kept, color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label=f"kept: epoch {kept}")
+        axes.axvline(kept, color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)))
         axes.set(ylabel=unit, xlabel="epoch", xlim=(min(epochs) - 0.2, max(epochs) + 0.2))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         _legend(axes)
@@ -152,7 +152,7 @@ def _by_epoch(
         f"{label} went from {history[0][column]:.4f} to {history[-1][column]:.4f}" for label, column in columns.items()
     )
     description += f", in {len(history)} epoch{'s' if len(history) > 1 else ''}. Epoch {kept} was kept."
-    caption = "After each epoch; the dotted line marks the one that became the model."
+    caption = f"After each epoch; epoch {kept}, at the dotted line, became the model."
     return Drawing(name, title, caption, description, found[name])
 
 
@@ -345,7 +345,8 @@ def _legend(axes: Axes) -> None:
     """Names the lines above the axes, where nothing is drawn that it could hide."""
     labels = axes.get_legend_handles_labels()[1]
     if labels:
-        columns = 2 if sum(map(len, labels)) > 40 else len(labels)
+        room = sum(len(label) + 5 for label in labels) <= 48
+        columns = len(labels) if room else 2 if max(map(len, labels)) <= 18 else 1
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.2)
 
 
