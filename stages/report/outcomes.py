@@ -33,9 +33,6 @@ class Outcome:
     def mistakes(self, count: int) -> np.ndarray:
         """Returns the rows of the `count` most certain mistakes, the worst first; equal ones in the split's order."""
         wrong = np.flatnonzero(~self.right)
-        if len(wrong) > 10 * count:  # a whole sort of a million rows is not needed for fifty of them
-            bound = np.partition(self.certainty[wrong], len(wrong) - count)[len(wrong) - count]
-            wrong = wrong[self.certainty[wrong] >= bound]
         return wrong[np.argsort(-self.certainty[wrong], kind="stable")][:count]
 
 
