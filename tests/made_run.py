@@ -208,8 +208,10 @@ def rows(
     count = len(labels)
 
     def column() -> list[str]:
-        made = [" ".join(generator.choice(WORDS, size)) for size in generator.integers(3, 12, count)]
-        return [*texts[:count], *made[len(texts) :]]
+        made = [
+            " ".join(generator.choice(WORDS, size)) for size in generator.integers(3, 12, max(0, count - len(texts)))
+        ]
+        return [*texts[:count], *made]
 
     columns: dict[str, Any] = {"text": column()} | ({"text_pair": column()} if pairs else {})
     columns |= {"label": labels.tolist(), "idx": list(range(count))}

@@ -113,7 +113,8 @@ def test_the_committed_run_is_reproduced(project: Project) -> None:
 
 
 def test_the_loss_so_far_can_be_drawn_while_the_training_runs(tiny: Project) -> None:
-    shown = tiny.run("dvc", "plots", "show", ".scratch/live.csv", "-x", "step", "-y", "train_loss", "--show-vega").stdout
+    columns = ("-x", "step", "-y", "train_loss")
+    shown = tiny.run("dvc", "plots", "show", ".scratch/live.csv", *columns, "--show-vega").stdout
     steps = [int(row["step"]) for row in json.loads(shown)["data"]["values"]]
     assert steps == list(range(1, 7))  # 40 rows in batches of 16, twice
     assert tiny.run("git", "status", "--porcelain").stdout == ""

@@ -1,6 +1,7 @@
 """report: one page that renders for every kind of problem, safely, and says what the files say."""
 
 import base64
+import csv
 import hashlib
 import json
 import os
@@ -447,3 +448,29 @@ def test_a_broken_input_leaves_the_old_page(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         render(inputs, tmp_path)
     assert (tmp_path / "report.html").read_text("utf-8") == html and (tmp_path / "card.md").read_text("utf-8") == card
+
+
+@pytest.mark.exhaustive
+def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(tmp_path: Path) -> None:
+    with (ROOT / "data" / "sample" / "train.csv").open(encoding="utf-8", newline="") as stream:
+        texts = [row[name] for row in csv.DictReader(stream) for name in ("sentence1", "sentence2")]
+    inputs = make_run(tmp_path, examples=1_000_000, others=[], texts=(texts * 1000)[:1_000_000])
+    program = (
+        "import re; from pathlib import Path; from stages.report.inputs import Inputs\n"
+        "from stages.report.__main__ import ReportParams, report\n"
+        f"fields = { ({name: str(path) for name, path in vars(inputs).items()})!r}\n"
+        "inputs = Inputs(**{name: Path(path) for name, path in fields.items()})\n"
+        f"report(ReportParams(errors=50), inputs, Path({str(TEMPLATES)!r}), Path('page'), Path('card'))\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # KiB at the highest, memory-mapped files included. Not ru_maxrss: a child begins with its parent's.
+    assert int(done.stdout) < 2 * 2**20
+    assert (tmp_path / "page").stat().st_size < 500_000

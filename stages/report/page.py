@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from datasets import Dataset
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -114,7 +113,7 @@ def describe_split(run: Run, outcome: Outcome, rows: Dataset, errors: int) -> Sp
         slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
         overall=float(np.mean(outcome.certainty if numbers else outcome.right, dtype=np.float64)),
         wrong=int((~outcome.right).sum()),
-        mistakes=mistakes_of(task, outcome, texts, errors),
+        mistakes=mistakes_of(task, outcome, rows, errors),
     )
 
 
@@ -161,13 +160,14 @@ def matrix_of(task: Task, outcome: Outcome) -> Matrix:
     return Matrix(names, counts[part].tolist(), rates[part].round(4).tolist(), len(counts))
 
 
-def mistakes_of(task: Task, outcome: Outcome, texts: pa.Table, count: int) -> list[Mistake]:
+def mistakes_of(task: Task, outcome: Outcome, rows: Dataset, count: int) -> list[Mistake]:
     """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
     chosen = outcome.mistakes(count)
-    rows = texts.take(pa.array(chosen)).to_pylist()
+    found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
+    columns = [found[name] for name in ("text", "text_pair") if name in found]
     mistakes = []
-    for index, row in zip(chosen.tolist(), rows, strict=True):
-        shown = [show(row[column]) for column in ("text", "text_pair") if column in row]
+    for index, *row in zip(chosen.tolist(), *columns, strict=True):
+        shown = [show(text) for text in row]
         pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
         actual, predicted = (answer(task, values[index]) for values in (outcome.labels, outcome.predicted))
         mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(outcome.certainty[index])))

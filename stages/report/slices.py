@@ -1,7 +1,7 @@
 """Performance on parts of a split: by length, by overlap of the two texts, by label."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -50,7 +50,7 @@ def slice_split(task: Task, outcome: Outcome, texts: pa.Table, confidence: float
     length = pc.utf8_length(texts["text"]).to_numpy()
     if "text_pair" in texts.column_names:
         length = length + pc.utf8_length(texts["text_pair"]).to_numpy()
-    cuts = [("By length, in characters", quarters(length))]
+    cuts: list[tuple[str, Iterable[tuple[str, np.ndarray]]]] = [("By length, in characters", quarters(length))]
     if "text_pair" in texts.column_names:
         cuts.append(("By shared words of the pair", overlap_groups(texts)))
     cuts.append(label_groups(task, outcome))
@@ -98,13 +98,13 @@ def _pairs(texts: pa.Table) -> Iterator[tuple[str, str]]:
         yield from zip(batch["text"].to_pylist(), batch["text_pair"].to_pylist(), strict=True)
 
 
-def label_groups(task: Task, outcome: Outcome) -> tuple[str, list[tuple[str, np.ndarray]]]:
+def label_groups(task: Task, outcome: Outcome) -> tuple[str, Iterable[tuple[str, np.ndarray]]]:
     """Cuts by the true class, the labels carried, or quarters of the true number."""
     if task.problem_type == NUMBERS:
         return "By true value", quarters(np.asarray(outcome.labels), digits=2)
     labels = np.asarray(outcome.labels)
     member = (labels == i if task.problem_type == CLASSES else labels[:, i] > 0.5 for i in range(task.columns))
-    return "By true label", list(zip(task.label_names, member, strict=True))
+    return "By true label", zip(task.label_names, member, strict=True)
 
 
 def measure(name: str, values: np.ndarray, confidence: float) -> Slice:
