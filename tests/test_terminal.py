@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -18,6 +19,7 @@ LINES = {"download": 0, "tokenize": 0, "train": 2, "predict": 0}
 def on_a_terminal(project: Project, stage: str) -> str:
     """Runs a stage whose output is a terminal, and returns what it wrote there."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))  # a new one has no columns, and so no room for a bar
     command = [sys.executable, "-m", f"stages.{stage}"]
     with subprocess.Popen(command, cwd=project.folder, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
