@@ -30,8 +30,9 @@ check: $(INSTALLED)
 setup: $(INSTALLED)
 
 # The stamp is younger than the requirements it was made from, so a second call installs nothing.
-$(INSTALLED): requirements.txt requirements-tools.txt
+$(INSTALLED): requirements.txt requirements-report.txt requirements-tools.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 repro"; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt --requirement requirements-tools.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt \
+		--requirement requirements-report.txt --requirement requirements-tools.txt
 	touch $@

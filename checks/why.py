@@ -112,9 +112,9 @@ def changed_params(dep: Any) -> list[str]:
 
 
 def changed_content(dep: Any) -> list[str]:
-    """Names the files in a folder and the packages in requirements.txt that changed, where the old content is known."""
+    """Names what changed in a folder or among the packages of a requirements file, where the old content is known."""
     folder = dep.hash_info.isdir and dep.isdir()
-    if not dep.is_in_repo or not (folder or Path(dep.fs_path).name == "requirements.txt"):
+    if not dep.is_in_repo or not (folder or Path(dep.fs_path).name.startswith("requirements")):
         return []
     made = dep.get_obj() if folder else None  # DVC's cache has the folders that stages made
     versions = [("", made)] if made else _in_git(dep)

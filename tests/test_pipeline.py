@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from transformers import pipeline
 
 from tests.project import Project
@@ -14,11 +15,12 @@ from tests.project import Project
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
-ALL = ["download", "tokenize", "train", "predict", "evaluate"]
+ALL = ["download", "tokenize", "train", "predict", "evaluate", "report"]
 
 
 def outputs(project: Project) -> dict[str, bytes]:
     names = ["models/finetuned/model.safetensors", "data/predictions/validation/logits.npy", "metrics/metrics.json"]
+    names += ["metrics/report.html", "metrics/model_card.md"]
     return {name: (project.folder / name).read_bytes() for name in names}
 
 
@@ -27,15 +29,17 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
     first = outputs(tiny)
 
     tiny.set(evaluate__splits=["validation", "test"])
-    assert tiny.repro() == ["evaluate"]
+    assert tiny.repro() == ["evaluate", "report"]
     assert set(json.loads(tiny.read("metrics/metrics.json"))) == {"validation", "test"}
     tiny.set(predict__token_budget=1000)
-    assert tiny.repro() == ["predict", "evaluate"]  # other batches: the logits' last digits move
+    assert tiny.repro() == ["predict", "evaluate", "report"]  # other batches: the logits' last digits move
     tiny.set(train__learning_rate=2e-3)
-    assert tiny.repro() == ["train", "predict", "evaluate"]
+    assert tiny.repro() == ["train", "predict", "evaluate", "report"]
     assert outputs(tiny) != first
     tiny.set(tokenize__max_length=24)
-    assert tiny.repro() == ["tokenize", "train", "predict", "evaluate"]
+    assert tiny.repro() == ["tokenize", "train", "predict", "evaluate", "report"]
+    tiny.set(report__errors=3)
+    assert tiny.repro() == ["report"]
     tiny.set(execution__workers=1)
     assert tiny.repro() == []
 
@@ -106,6 +110,25 @@ def test_the_committed_run_is_reproduced(project: Project) -> None:
     if project.read("metrics/environment.json") == committed["metrics/environment.json"]:
         assert project.read("dvc.lock") == committed["dvc.lock"]
         assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_loss_so_far_can_be_drawn_while_the_training_runs(tiny: Project) -> None:
+    columns = ("-x", "step", "-y", "train_loss")
+    shown = tiny.run("dvc", "plots", "show", ".scratch/live.csv", *columns, "--show-vega").stdout
+    steps = [int(row["step"]) for row in json.loads(shown)["data"]["values"]]
+    assert steps == list(range(1, 7))  # 40 rows in batches of 16, twice
+    assert tiny.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_report_is_printed_at_the_end_and_its_card_can_be_read(tiny: Project) -> None:
+    done = tiny.run("dvc", "repro", "--force", "--single-item", "report")
+    lines = done.stdout[done.stdout.index("validation, 40 examples") :].splitlines()
+    assert lines[1].startswith("  accuracy  0.") and " interval " in lines[1] and " majority class " in lines[1]
+    assert "report: metrics/report.html" in lines
+    card = ModelCard.load(tiny.folder / "metrics" / "model_card.md")
+    assert card.data.eval_results is not None
+    assert [result.metric_type for result in card.data.eval_results] == ["accuracy", "f1"]
+    assert tiny.run("git", "check-ignore", "metrics/report.html", "metrics/model_card.md").returncode == 0
 
 
 def test_the_plots_are_drawn_offline(tiny: Project) -> None:

@@ -85,6 +85,7 @@ TARGET = {
     "train": "SELECTION",
     "predict": "PREDICTIONS / 'validation' / 'note.txt'",
     "evaluate": "METRICS",
+    "report": "PAGE",
 }
 
 

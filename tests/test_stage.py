@@ -148,6 +148,7 @@ def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
         ("stages.download.__main__", {"torch", "transformers"}),
         ("stages.tokenize", {"torch"}),
         ("stages.evaluate.__main__", {"torch", "transformers"}),
+        ("stages.report.__main__", {"torch", "transformers"}),
     ],
 )
 def test_a_stage_that_computes_no_tensor_does_not_import_torch(module: str, absent: set[str], tmp_path: Path) -> None:

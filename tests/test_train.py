@@ -358,3 +358,25 @@ def test_grouped_batches_need_little_padding_and_stay_random() -> None:
     assert padded(order(grouped, 0)) < 1.06
     firsts = [lengths[order(grouped, epoch)[0]] for epoch in range(20)]
     assert np.std(firsts) > 10  # the batches of a group come in random order, not the longest first
+
+
+def test_the_loss_so_far_can_be_watched_and_a_resumed_run_goes_on_in_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def live() -> list[tuple[int, float]]:
+        with (run.folder / "live.csv").open() as stream:
+            return [(int(row["step"]), float(row["train_loss"])) for row in csv.DictReader(stream)]
+
+    rows = history(run("whole"))
+    whole = live()
+    assert [step for step, _ in whole] == list(range(1, 11))
+    for epoch, row in enumerate(rows):
+        assert np.mean([loss for _, loss in whole[5 * epoch : 5 * epoch + 5]]) == pytest.approx(
+            row["train_loss"], abs=1e-5
+        )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 8)
+        run("cut", minutes=1e-9)
+    assert len(live()) == 7
+    run("cut", minutes=1e-9)
+    assert live() == whole

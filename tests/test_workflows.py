@@ -144,11 +144,11 @@ def test_a_newer_push_ends_the_older_run_and_nothing_cuts_a_night_short(text: st
     assert parse(text)["concurrency"]["cancel-in-progress"] is ("schedule" not in parse(text)["on"])
 
 
-def test_downloads_are_cached_by_both_requirements_files(text: str) -> None:
+def test_downloads_are_cached_by_all_requirements_files(text: str) -> None:
     python = [step["with"] for step in steps(text) if "setup-python@" in step.get("uses", "")]
     assert [settings["cache"] for settings in python] == ["pip"]
     found = {file.name for settings in python for file in ROOT.glob(settings["cache-dependency-path"])}
-    assert found == {"requirements.txt", "requirements-tools.txt"}
+    assert found == {"requirements.txt", "requirements-report.txt", "requirements-tools.txt"}
 
 
 def test_every_command_exists(text: str) -> None:

@@ -242,6 +242,7 @@ def make_trainer(
         group_by_length=p.sampling == "group_by_length",
         patience=p.early_stopping_patience,
         minutes=execution.checkpoint_minutes,
+        live_file=run.parent.with_name("live.csv"),
         model=model,
         args=arguments,
         train_dataset=train_split,

@@ -25,6 +25,7 @@ from stages.shared.scoring import METRICS, score
 from stages.shared.task import Task
 
 HISTORY = "history.json"
+LIVE_ROWS = 400  # of the file with the loss so far: enough for a curve, too few to cost a step anything
 MEGABATCH = 50  # batches that are sorted by length together, as in transformers' own sampler
 
 
@@ -133,7 +134,13 @@ class ExactTrainer(Trainer):
     """
 
     def __init__(
-        self, task: Task, group_by_length: bool, patience: int | None, minutes: float, **arguments: Any
+        self,
+        task: Task,
+        group_by_length: bool,
+        patience: int | None,
+        minutes: float,
+        live_file: Path,
+        **arguments: Any,
     ) -> None:
         self.task = task
         self.patience = patience
@@ -150,6 +157,8 @@ class ExactTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Epochs(self))
         self.add_callback(_Timer(minutes))
+        if rank() == 0:
+            self.add_callback(_Live(self, live_file))
 
     # Data order
 
@@ -308,6 +317,34 @@ class _Timer(TrainerCallback):
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.last = time.monotonic()
+
+
+class _Live(TrainerCallback):
+    """Writes the loss so far where it can be watched while the training runs; no artifact, and nothing reads it."""
+
+    def __init__(self, trainer: ExactTrainer, file: Path) -> None:
+        self.trainer, self.file = trainer, file
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Starts the file anew, or keeps the rows of the steps that a resumed run does not repeat."""
+        self.every = max(1, state.max_steps // LIVE_ROWS)
+        rows = (
+            self.file.read_text(encoding="utf-8").splitlines()[1:] if state.global_step and self.file.exists() else []
+        )
+        kept = [row for row in rows if int(row.partition(",")[0]) <= state.global_step]
+        self.file.write_text("\n".join(["step,train_loss", *kept, ""]), encoding="utf-8")
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.total, self.steps = self.trainer.loss_sum.item(), self.trainer.loss_steps
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.every == 0:
+            total, steps = self.trainer.loss_sum.item(), self.trainer.loss_steps
+            with self.file.open("a", encoding="utf-8") as stream:
+                # of several processes, what this one's share of the examples says
+                loss = (total - self.total) * world_size() / (steps - self.steps)
+                stream.write(f"{state.global_step},{loss:.6f}\n")
+            self.total, self.steps = total, steps
 
 
 def example_losses(problem_type: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,116 @@
+"""The model card, as the Hugging Face Hub reads it."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, StrictUndefined
+
+from stages.report.inputs import Run
+from stages.shared.scoring import NUMBERS
+
+# Weights that are known by their bytes, wherever they came from.
+KNOWN_WEIGHTS = {
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "sentence-transformers/all-MiniLM-L6-v2",
+}
+GLUE_REPOSITORY = "nyu-mll/glue"
+# Our metric -> the Hub's id of it, its name, and the arguments that make it ours.
+HUB_METRICS: dict[str, tuple[str, str, dict[str, str] | None]] = {
+    "accuracy": ("accuracy", "Accuracy", None),
+    "f1": ("f1", "F1", None),
+    "f1_macro": ("f1", "F1, macro average", {"average": "macro"}),
+    "f1_micro": ("f1", "F1, micro average", {"average": "micro"}),
+    "matthews_correlation": ("matthews_correlation", "Matthews correlation", None),
+    "pearson": ("pearsonr", "Pearson correlation", None),
+    "spearmanr": ("spearmanr", "Spearman correlation", None),
+    "mean_squared_error": ("mse", "Mean squared error", None),
+}
+
+
+def render_card(run: Run, pairs: bool, template: Path) -> str:
+    """Renders the card; licence and language stand in it only where they are known, which they are not by themselves.
+
+    Args:
+        pairs: whether an example is a pair of texts.
+
+    Every value is checked by huggingface_hub's own classes, which need no network for that.
+    """
+    repository, config = hub_dataset(run)
+    name = f"{run.checkpoint.rpartition('/')[2] or run.checkpoint}-{run.dataset.rpartition('/')[2]}"
+    data = ModelCardData(
+        base_model=base_model(run),
+        datasets=[repository] if repository else None,
+        eval_results=[
+            EvalResult(
+                task_type="text-classification",
+                task_name="Text Classification",
+                dataset_type=repository or "files",
+                dataset_name=run.dataset,
+                dataset_config=config or None,
+                dataset_split=split,
+                dataset_revision=run.task.revision if repository else None,
+                metric_type=HUB_METRICS[metric][0],
+                metric_name=HUB_METRICS[metric][1],
+                metric_args=HUB_METRICS[metric][2],
+                metric_value=round(scores[metric], 6),
+            )
+            for split, scores in run.metrics.items()
+            for metric in run.task.metrics
+        ],
+        library_name="transformers",
+        metrics=list(dict.fromkeys(HUB_METRICS[metric][0] for metric in run.task.metrics)),
+        model_name=name,
+        pipeline_tag="text-classification",
+    )
+    # Not ModelCard.from_template: it leaves the lines of Jinja's blocks empty, which cuts a Markdown table in two.
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    content = environment.from_string(template.read_text(encoding="utf-8")).render(
+        card_data=data.to_yaml(),
+        run=run,
+        name=name,
+        pairs=pairs,
+        numbers=run.task.problem_type == NUMBERS,
+        rows=metric_rows(run),
+        plain=plain,
+    )
+    return str(ModelCard(content)).rstrip() + "\n"
+
+
+def hub_dataset(run: Run) -> tuple[str, str]:
+    """Returns the dataset's repository and configuration on the Hub; empty where it is not from there."""
+    if run.task.source == "glue":
+        return GLUE_REPOSITORY, run.task.name.removeprefix("glue/")
+    if run.task.source == "hub":
+        repository, _, config = run.task.name.removeprefix("hub:").partition(":")
+        return repository, config
+    return "", ""
+
+
+def base_model(run: Run) -> str | None:
+    """Returns the checkpoint's name on the Hub, where it has one: by its source or by its bytes."""
+    kind, _, name = run.checkpoint.partition(":")
+    if kind == "hub":
+        return name
+    return next((KNOWN_WEIGHTS[digest] for _, digest in run.pretrained.files if digest in KNOWN_WEIGHTS), None)
+
+
+def metric_rows(run: Run) -> list[dict[str, Any]]:
+    """Returns a row for every metric of every split, with its interval and the constant's score, None if not known."""
+    unknown = dict.fromkeys(("low", "high", "baseline"))
+    return [
+        {
+            **unknown,
+            **(run.interval(split, metric) or {}),
+            "name": HUB_METRICS[metric][1],
+            "split": split,
+            "value": scores[metric],
+        }
+        for split, scores in run.metrics.items()
+        for metric in run.task.metrics
+    ]
+
+
+def plain(text: str) -> str:
+    """Makes a text of the data, such as a label's name, harmless in a line of Markdown."""
+    escaped = "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+!|~$" else sign for sign in text)
+    return " ".join(escaped.split())

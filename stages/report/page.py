@@ -1,0 +1,278 @@
+"""The page: what its template shows, put together from a run, and rendered with every text escaped."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from stages.report import figures
+from stages.report.figures import Drawing
+from stages.report.inputs import Run
+from stages.report.outcomes import ClassScore, Outcome, class_scores, confusion
+from stages.report.slices import Slicing, slice_split
+from stages.report.texts import Piece, mark_differences, show
+from stages.shared.scoring import CLASSES, METRICS, NUMBERS
+from stages.shared.task import Task
+
+MATRIX = 25  # rows and columns of the largest confusion matrix that can be read
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one split, as the headline shows it."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    baseline: float | None
+    scale: tuple[float, float]  # ends of the bar that it is drawn on
+
+    def at(self, value: float) -> float:
+        """Returns where `value` lies on the bar, in per cent of its length."""
+        return _place(value, self.scale)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix, or the part of it with the most mistakes."""
+
+    names: list[str]
+    counts: list[list[int]]
+    rates: list[list[float]]  # of the examples of the actual class
+    classes: int  # how many there are in all
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One example that the model got wrong."""
+
+    row: int  # in its split, from 1
+    texts: list[list[Piece]]
+    actual: str
+    predicted: str
+    score: float
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What the page says about one scored split."""
+
+    name: str
+    examples: int
+    scores: list[Score]
+    drawings: list[Drawing]
+    matrix: Matrix | None
+    classes: list[ClassScore]
+    slicings: list[Slicing]
+    slice_scale: tuple[float, float]
+    overall: float  # what the slices are parts of
+    wrong: int
+    mistakes: list[Mistake]
+
+    def at(self, value: float) -> float:
+        """Returns where `value` lies on the slices' bar, in per cent of its length."""
+        return _place(value, self.slice_scale)
+
+
+def _place(value: float, scale: tuple[float, float]) -> float:
+    low, high = scale
+    return round(100 * min(max((value - low) / (high - low), 0.0), 1.0), 2) if high > low else 0.0
+
+
+def describe_split(run: Run, outcome: Outcome, rows: Dataset, errors: int) -> SplitReport:
+    """Computes all that the page says about one scored split.
+
+    Args:
+        rows: the split in data/raw; its first `len(outcome)` rows are those of `outcome`.
+        errors: mistakes to show.
+    """
+    task, split = run.task, outcome.split
+    texts = rows.data.table.slice(0, len(outcome))
+    slicings = slice_split(task, outcome, texts, run.confidence)
+    numbers = task.problem_type == NUMBERS
+    highest = max((part.high for slicing in slicings for part in slicing.slices), default=1.0)
+    return SplitReport(
+        name=split,
+        examples=len(outcome),
+        scores=scores_of(run, split),
+        drawings=draw(run, outcome),
+        matrix=matrix_of(task, outcome) if task.problem_type == CLASSES else None,
+        classes=[] if numbers else class_scores(task, outcome),
+        slicings=slicings,
+        slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
+        overall=float(np.mean(outcome.certainty if numbers else outcome.right, dtype=np.float64)),
+        wrong=int((~outcome.right).sum()),
+        mistakes=mistakes_of(task, outcome, rows, errors),
+    )
+
+
+def scores_of(run: Run, split: str) -> list[Score]:
+    """Returns the metrics of a split with their intervals, the loss aside."""
+    scores = []
+    for name in run.task.metrics:
+        value, record = run.metrics[split][name], run.interval(split, name)
+        low, high, baseline = (record[key] if record else None for key in ("low", "high", "baseline"))
+        shown = [number for number in (value, low, high, baseline) if number is not None]
+        scale = (min(0.0, *shown), 1.0 if METRICS[name].greater_is_better else 1.1 * max(shown))
+        scores.append(Score(name, value, low, high, baseline, scale))
+    return scores
+
+
+def draw(run: Run, outcome: Outcome) -> list[Drawing]:
+    """Draws the figures that apply to the kind of problem."""
+    task, split = run.task, outcome.split
+    if task.problem_type == NUMBERS:
+        return [figures.scatter(outcome), figures.residuals(outcome)]
+    if task.problem_type == CLASSES and len(task.label_names) == 2:
+        drawings = [figures.binary_scores(outcome, task.label_names)]
+    else:
+        drawings = [figures.class_scores_strips(outcome, class_scores(task, outcome))]
+    for table, figure in (
+        (run.calibration, figures.reliability),
+        (run.precision_recall, figures.precision_recall),
+        (run.roc, figures.roc),
+    ):
+        if rows := [row for row in table if row["split"] == split]:
+            drawings.append(figure(rows, split))
+    return drawings
+
+
+def matrix_of(task: Task, outcome: Outcome) -> Matrix:
+    """Returns the confusion matrix; of many classes, the ones that take part in the most mistakes."""
+    counts = confusion(task, outcome)
+    wrong = counts - np.diag(np.diag(counts))
+    involved = wrong.sum(axis=0) + wrong.sum(axis=1)
+    chosen = np.sort(np.argsort(-involved, kind="stable")[:MATRIX])
+    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    part = np.ix_(chosen, chosen)
+    names = [task.label_names[i] for i in chosen]
+    return Matrix(names, counts[part].tolist(), rates[part].round(4).tolist(), len(counts))
+
+
+def mistakes_of(task: Task, outcome: Outcome, rows: Dataset, count: int) -> list[Mistake]:
+    """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
+    chosen = outcome.mistakes(count)
+    found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
+    columns = [found[name] for name in ("text", "text_pair") if name in found]
+    mistakes = []
+    for index, *row in zip(chosen.tolist(), *columns, strict=True):
+        shown = [show(text) for text in row]
+        pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
+        actual, predicted = (answer(task, values[index]) for values in (outcome.labels, outcome.predicted))
+        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(outcome.certainty[index])))
+    return mistakes
+
+
+def answer(task: Task, value: Any) -> str:
+    """Says a label, a set of labels or a number in words."""
+    if task.problem_type == NUMBERS:
+        return f"{float(value):.3f}"
+    if task.problem_type == CLASSES:
+        return task.label_names[int(value)]
+    return ", ".join(name for name, is_set in zip(task.label_names, value, strict=True) if is_set > 0.5) or "none"
+
+
+def render_page(run: Run, splits: Sequence[SplitReport], templates: Path) -> str:
+    """Renders the template page.html; what it shows of the data is escaped there, in one place."""
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    kept = int(run.selection["epoch"])
+    learning = figures.learning_curves(run.history, run.task.metrics, kept, str(run.selection["split"]))
+    return environment.get_template("page.html").render(
+        run=run,
+        task=run.task,
+        splits=splits,
+        learning=learning,
+        numbers=run.task.problem_type == NUMBERS,
+        baseline_name="the mean of train" if run.task.problem_type == NUMBERS else "the majority class",
+        data=data_rows(run),
+        label_rows=label_rows(run),
+        shared=run.data.get("shared", []),
+        provenance=provenance(run),
+        parameters=parameters(run),
+        style=Markup(style),  # ours, not the data's
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def data_rows(run: Run) -> list[dict[str, Any]]:
+    """Returns a row a split: what download counted, and what tokenize cut."""
+    cut = {facts["split"]: facts for facts in run.truncation}
+    return [facts | {"tokenized": cut.get(facts["split"])} for facts in run.data["splits"]]
+
+
+def label_rows(run: Run) -> list[tuple[str, list[tuple[int, float] | None]]]:
+    """Returns a row a label: its count and its share of every split, None where the split is unlabelled."""
+    splits = run.data["splits"]
+    names = run.task.label_names
+    if len(names) > figures.CLASSES_SHOWN:
+        train = splits[0].get("labels", {})
+        chosen = set(sorted(names, key=lambda name: -train.get(name, 0))[: figures.CLASSES_SHOWN])
+        names = [name for name in names if name in chosen]
+    return [
+        (
+            name,
+            [
+                (facts["labels"].get(name, 0), facts["labels"].get(name, 0) / max(facts["examples"], 1))
+                if facts.get("labels")
+                else None
+                for facts in splits
+            ],
+        )
+        for name in names
+    ]
+
+
+def provenance(run: Run) -> list[tuple[str, str, str]]:
+    """Returns what the run was made from: (what, where from, what identifies it)."""
+    section = run.params["download"]
+    pinned = "commit" if run.task.source != "files" else "SHA-256"
+    rows = [("Data", run.dataset, f"{pinned} {run.task.revision}")]
+    if section["checkpoint_revision"]:
+        rows.append(("Checkpoint", run.checkpoint, f"commit {section['checkpoint_revision']}"))
+    rows += [("Checkpoint's weights", name, f"SHA-256 {digest}") for name, digest in run.pretrained.files]
+    rows += [("This model's weights", name, f"SHA-256 {digest}") for name, digest in run.finetuned.files]
+    return rows
+
+
+def parameters(run: Run) -> str:
+    """Returns the sections of params.yaml that the run was made with, to be copied into another one."""
+    yaml, stream = YAML(), io.StringIO()
+    yaml.width = 10**6  # no line is broken
+    yaml.representer.add_representer(type(None), _represent_null)
+    yaml.dump(
+        {section: {key: _in_a_line(value) for key, value in run.params[section].items()} for section in run.params},
+        stream,
+    )
+    return stream.getvalue()
+
+
+def _in_a_line(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    line = CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line
+
+
+def _represent_null(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

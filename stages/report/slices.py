@@ -1,0 +1,123 @@
+"""Performance on parts of a split: by length, by overlap of the two texts, by label."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import binomtest
+
+from stages.report.outcomes import Outcome
+from stages.shared.scoring import CLASSES, NUMBERS
+from stages.shared.task import Task
+
+BATCH = 10_000  # pairs of texts in memory at once
+WORD = re.compile(r"\w+")
+OVERLAP = (0.2, 0.4, 0.6, 0.8)  # borders between the slices of word overlap
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One part of a split: the share that is right, or for numbers the mean absolute error."""
+
+    name: str
+    examples: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """One way to cut a split."""
+
+    title: str
+    slices: list[Slice]
+
+
+def slice_split(task: Task, outcome: Outcome, texts: pa.Table, confidence: float) -> list[Slicing]:
+    """Cuts a split in every way that applies.
+
+    Args:
+        texts: the columns `text` and, for pairs, `text_pair`; a row an example of `outcome`, in its order.
+        confidence: of the intervals.
+    """
+    right = outcome.certainty if task.problem_type == NUMBERS else outcome.right
+    length = pc.utf8_length(texts["text"]).to_numpy()
+    if "text_pair" in texts.column_names:
+        length = length + pc.utf8_length(texts["text_pair"]).to_numpy()
+    cuts: list[tuple[str, Iterable[tuple[str, np.ndarray]]]] = [("By length, in characters", quarters(length))]
+    if "text_pair" in texts.column_names:
+        cuts.append(("By shared words of the pair", overlap_groups(texts)))
+    cuts.append(label_groups(task, outcome))
+    slicings = []
+    for title, groups in cuts:
+        slices = [measure(name, right[rows], confidence) for name, rows in groups if rows.any()]
+        slicings.append(Slicing(title, slices))
+    return slicings
+
+
+def quarters(values: np.ndarray, digits: int = 0) -> list[tuple[str, np.ndarray]]:
+    """Cuts at the quartiles that occur: (range, bool[examples]) each. Many equal values make fewer and uneven parts."""
+    borders = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf"))
+    part = np.searchsorted(borders, values, side="left")
+    groups = []
+    for index in np.unique(part):
+        rows = part == index
+        low, high = values[rows].min(), values[rows].max()
+        groups.append((f"{low:.{digits}f}" if low == high else f"{low:.{digits}f} to {high:.{digits}f}", rows))
+    return groups
+
+
+def overlap_groups(texts: pa.Table) -> list[tuple[str, np.ndarray]]:
+    """Cuts at fixed shares of words that both texts have."""
+    part = np.searchsorted(OVERLAP, word_overlap(texts), side="right")
+    borders = [0.0, *OVERLAP, 1.0]
+    return [(f"{low:.0%} to {high:.0%}", part == i) for i, (low, high) in enumerate(pairwise(borders))]
+
+
+def word_overlap(texts: pa.Table) -> np.ndarray:
+    """Returns float32[examples]: of the different words of a pair, case ignored, the share that is in both texts.
+
+    That is the Jaccard index of the two sets; 1 where neither text has a word.
+    """
+    overlap = np.empty(texts.num_rows, dtype=np.float32)
+    for row, (first, second) in enumerate(_pairs(texts)):
+        one, two = set(WORD.findall(first.casefold())), set(WORD.findall(second.casefold()))
+        union = len(one | two)
+        overlap[row] = len(one & two) / union if union else 1.0
+    return overlap
+
+
+def _pairs(texts: pa.Table) -> Iterator[tuple[str, str]]:
+    for batch in texts.select(["text", "text_pair"]).to_batches(max_chunksize=BATCH):
+        yield from zip(batch["text"].to_pylist(), batch["text_pair"].to_pylist(), strict=True)
+
+
+def label_groups(task: Task, outcome: Outcome) -> tuple[str, Iterable[tuple[str, np.ndarray]]]:
+    """Cuts by the true class, the labels carried, or quarters of the true number."""
+    if task.problem_type == NUMBERS:
+        return "By true value", quarters(np.asarray(outcome.labels), digits=2)
+    labels = np.asarray(outcome.labels)
+    member = (labels == i if task.problem_type == CLASSES else labels[:, i] > 0.5 for i in range(task.columns))
+    return "By true label", zip(task.label_names, member, strict=True)
+
+
+def measure(name: str, values: np.ndarray, confidence: float) -> Slice:
+    """Puts an interval around the mean of `values`: Wilson's (1927) for bool[examples], the normal one for errors.
+
+    A single error has no spread to put an interval around: it spans the number itself.
+    """
+    count = len(values)
+    if values.dtype == np.bool_:
+        hits = int(values.sum())
+        interval = binomtest(hits, count).proportion_ci(confidence, method="wilson")
+        return Slice(name, count, hits / count, float(interval.low), float(interval.high))
+    mean = float(values.mean(dtype=np.float64))
+    spread = float(values.std(dtype=np.float64, ddof=1)) if count > 1 else 0.0
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread / count**0.5
+    return Slice(name, count, mean, max(0.0, mean - half), mean + half)

@@ -1,0 +1,47 @@
+"""Texts of the data, made safe and readable: cut, control characters shown, words that differ marked."""
+
+import re
+from difflib import SequenceMatcher
+from itertools import groupby, pairwise
+from operator import itemgetter
+
+LONGEST = 1500  # characters of a text that the page shows
+TOKEN = re.compile(r"\w+(?:[.,:'\u2019-]\w+)*|\W+?")  # 1,000.50 and o'clock are a word each
+WORD = re.compile(r"\w")
+
+Piece = tuple[str, bool]  # a run of characters, and whether it differs from the other text
+
+
+def show(text: str) -> str:
+    """Cuts a long text, and shows control characters, which HTML does not know, by their pictures."""
+    shown = "".join(
+        chr(0x2400 + ord(sign)) if ord(sign) < 0x20 and sign not in "\t\n\r" else sign for sign in text[:LONGEST]
+    )
+    rest = len(text) - LONGEST
+    return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
+
+
+def mark_differences(first: str, second: str) -> tuple[list[Piece], list[Piece]]:
+    """Splits two texts into pieces, and marks those whose words the other text does not have at that place.
+
+    Case and punctuation are ignored: what differs in them alone is not marked.
+    """
+    tokens = [TOKEN.findall(text) for text in (first, second)]
+    words = [[index for index, token in enumerate(found) if WORD.match(token)] for found in tokens]
+    one, two = ([found[index].casefold() for index in places] for found, places in zip(tokens, words, strict=True))
+    blocks = SequenceMatcher(None, one, two, autojunk=False).get_matching_blocks()
+    same_one = {words[0][block.a + i] for block in blocks for i in range(block.size)}
+    same_two = {words[1][block.b + i] for block in blocks for i in range(block.size)}
+    return _pieces(tokens[0], words[0], same_one), _pieces(tokens[1], words[1], same_two)
+
+
+def _pieces(tokens: list[str], words: list[int], same: set[int]) -> list[Piece]:
+    """Joins neighbours; what stands between two marked words is marked too."""
+    marked = [False] * len(tokens)
+    for index in words:
+        marked[index] = index not in same
+    for left, right in pairwise(words):
+        if marked[left] and marked[right]:
+            marked[left:right] = [True] * (right - left)
+    runs = groupby(zip(tokens, marked, strict=True), key=itemgetter(1))
+    return [("".join(token for token, _ in run), mark) for mark, run in runs]

@@ -1,0 +1,476 @@
+"""report: one page that renders for every kind of problem, safely, and says what the files say."""
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from huggingface_hub import ModelCard, metadata_load
+from sklearn import metrics as reference
+from transformers import pipeline
+
+from stages.report.__main__ import ReportParams, report
+from stages.report.card import KNOWN_WEIGHTS, plain
+from stages.report.figures import most_frequent
+from stages.report.inputs import SECTIONS, Inputs, read_run
+from stages.report.outcomes import BINS, Outcome, class_scores, confusion, histogram_quantiles, read_outcome
+from stages.report.page import matrix_of
+from stages.report.slices import measure, overlap_groups, quarters, slice_split, word_overlap
+from stages.report.texts import LONGEST, mark_differences, show
+from stages.shared.scoring import METRICS
+from stages.shared.task import Task, read_task
+from tests.made_run import CLASSES, NUMBERS, SETS, make_run
+
+ROOT = Path(__file__).parents[1]
+TEMPLATES = ROOT / "stages" / "report" / "templates"
+VOID = {"meta", "input", "br", "use", "path"}  # HTML's, and the SVG elements that matplotlib closes in themselves
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements, texts, and whether every element is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+    def ids(self) -> list[str]:
+        return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def render(inputs: Inputs, folder: Path, errors: int = 50) -> tuple[str, str, str]:
+    """Returns the page, the card and the summary."""
+    said = report(ReportParams(errors=errors), inputs, TEMPLATES, folder / "report.html", folder / "card.md")
+    return (folder / "report.html").read_text("utf-8"), (folder / "card.md").read_text("utf-8"), said
+
+
+TWENTY = [f"intent number {i}" for i in range(20)]
+KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "two classes": (
+        {},
+        ["confusion-validation", "scores-validation", "reliability-validation", "precision-recall-validation"],
+    ),
+    "twenty classes": ({"names": TWENTY, "examples": 200}, ["confusion-validation", "scores-validation"]),
+    "both splits of mnli": (
+        {
+            "names": ["entailment", "neutral", "contradiction"],
+            "scored": ["validation_matched", "validation_mismatched"],
+            "others": ["test_matched", "test_mismatched"],
+        },
+        ["confusion-validation_matched", "confusion-validation_mismatched", "scores-validation_mismatched"],
+    ),
+    "numbers": ({"problem": NUMBERS}, ["scatter-validation", "residuals-validation"]),
+    "sets of labels": ({"problem": SETS, "names": ["a", "b", "c"]}, ["scores-validation", "roc-validation"]),
+    "single texts": ({"pairs": False}, ["confusion-validation"]),
+    "no test split": ({"others": []}, ["confusion-validation"]),
+    "a labelled test split": ({"scored": ["validation", "test"], "others": []}, ["confusion-test"]),
+    "one example": ({"examples": 1}, ["confusion-validation", "scores-validation"]),
+    "one example of a number": ({"examples": 1, "problem": NUMBERS}, ["scatter-validation", "residuals-validation"]),
+    "no mistake": ({"right": True}, ["confusion-validation"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_renders_for_every_kind_of_problem(kind: str, tmp_path: Path) -> None:
+    arguments, wanted = KINDS[kind]
+    html, card, said = render(make_run(tmp_path, **arguments), tmp_path)
+    page = Page(html)
+    ids = page.ids()
+    sections = ["result", "training", "predictions", "slices", "mistakes", "data", "provenance"]
+    assert set(ids) >= {*sections, "learning-curve-loss", "learning-curve-metrics", *wanted}
+    assert len(ids) == len(set(ids))
+    assert not re.search(r"\b(nan|None|Undefined|inf)\b", page.words() + card.replace("top_k=None", ""))
+    assert len(html.encode()) < 1_000_000
+    for split in arguments.get("scored", ["validation"]):
+        assert split in page.words() and split in card and split in said
+
+
+def test_two_shells_render_the_same_bytes(tmp_path: Path) -> None:
+    """Neither the clock, the hash seed, the folder, the language nor somebody's matplotlibrc gets into the page."""
+    program = (
+        "import sys; from pathlib import Path; from tests.made_run import make_run\n"
+        "from stages.report.__main__ import ReportParams, report\n"
+        f"report(ReportParams(errors=50), make_run(Path('run')), Path({str(TEMPLATES)!r}), Path('page'), Path('card'))"
+    )
+    written = []
+    for name, environment in (
+        ("one", {"PYTHONHASHSEED": "1", "TZ": "UTC"}),
+        ("two and longer", {"PYTHONHASHSEED": "2", "TZ": "Asia/Kathmandu", "SOURCE_DATE_EPOCH": "1", "LC_ALL": "C"}),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name != "one":
+            (folder / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\naxes.grid: False\n")
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=folder,
+            env=os.environ | environment | {"PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(folder / "config")},
+            check=True,
+        )
+        written.append(((folder / "page").read_bytes(), (folder / "card").read_bytes()))
+    assert written[0] == written[1]
+
+
+HOSTILE = [
+    "<script>alert('text')</script> & \"quotes\" 'too' </td></table>",
+    "\N{GRINNING FACE} \N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} caf\u00e9",
+    "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u202edesrever",
+    "w" * 10_000,
+    "nul \x00 bell \x07 tab \t {{ 7 * 7 }} {% raw %} $x^2$",
+]
+
+
+def test_hostile_texts_and_names_are_shown_and_never_run(tmp_path: Path) -> None:
+    names = ["<script>alert('label')</script>", "a|b $c$ \N{GRINNING FACE} \u05e9\u05dc\u05d5\u05dd"]
+    inputs = make_run(
+        tmp_path, names=names, examples=300, texts=HOSTILE * 60, warnings=["<script>alert('warning')</script>"]
+    )
+    html, card, _ = render(inputs, tmp_path)
+    page = Page(html)
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert html.count("</script>") == 1 and "alert('" not in html.partition("<script>")[2]
+    words = page.words()
+    for shown in ("<script>", "'label'", "'warning'", "{{ 7 * 7 }}", "$x^2$", "\u2400", "desrever", "</td></table>"):
+        assert shown in words, shown
+    assert "more characters)" in words and "w" * (LONGEST + 1) not in words
+    texts = [attributes for tag, attributes in page.elements if tag == "p" and "dir" in attributes]
+    assert texts and all(attributes["dir"] == "auto" for attributes in texts)  # right-to-left stays in its own box
+    assert "<script>" not in card and "a|b" not in card
+    assert "\x00" not in html
+
+
+def test_the_page_asks_no_network_and_runs_no_script_but_its_own(tmp_path: Path) -> None:
+    html, _, _ = render(make_run(tmp_path), tmp_path)
+    page = Page(html)
+    policy = next(str(attributes["content"]) for _, attributes in page.elements if "http-equiv" in attributes)
+    assert policy.startswith("default-src 'none';")
+    script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not re.search(r"https?:|url\((?!#)|@import|src=", html.replace("script-src", "").replace("default-src", ""))
+
+
+def test_figures_take_their_colours_and_fonts_from_the_page(tmp_path: Path) -> None:
+    html, _, _ = render(make_run(tmp_path), tmp_path)
+    for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        assert "var(--ink)" in svg and not re.search(
+            r"#[0-9a-f]{6}\b(?!\d)", re.sub(r"[#(]#?[mp][0-9a-f]{10}", "", svg)
+        )
+        assert "<text" in svg and "DejaVu" not in svg
+    figures = [attributes for tag, attributes in Page(html).elements if tag == "figure" and "role" in attributes]
+    assert len(figures) == 6 and all(len(str(attributes["aria-label"])) > 40 for attributes in figures)
+
+
+def test_the_headline_says_the_metrics_against_the_majority_and_the_warnings(tmp_path: Path) -> None:
+    html, _, said = render(make_run(tmp_path, warnings=["validation chose the epoch"]), tmp_path)
+    words = Page(html).words()
+    assert "accuracy 0.7500 0.6000 to 0.8500 0.5000" in words
+    assert "Before you trust it validation : validation chose the epoch" in words
+    assert said.splitlines() == [
+        "validation, 60 examples",
+        "  accuracy  0.7500  95% interval 0.6000 to 0.8500  majority class 0.5000",
+        "  f1        0.7500  95% interval 0.6000 to 0.8500  majority class 0.5000",
+        "warning: validation: validation chose the epoch",
+        f"report: {tmp_path / 'report.html'}",
+    ]
+    html, _, said = render(make_run(tmp_path / "other"), tmp_path)
+    assert "Before you trust it" not in html and "warning" not in said
+
+
+def test_a_metric_without_interval_or_baseline_is_shown_without(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path)
+    intervals = json.loads(inputs.intervals.read_text())
+    intervals["intervals"][0] |= {"low": None, "high": None, "baseline": None}
+    del intervals["intervals"][1]
+    inputs.intervals.write_text(json.dumps(intervals))
+    html, card, said = render(inputs, tmp_path)
+    assert "accuracy 0.7500 unknown unknown" in Page(html).words() and "f1 0.7500 unknown unknown" in Page(html).words()
+    assert "| validation | F1 | 0.7500 | unknown | unknown |" in card
+    assert "  accuracy  0.7500\n  f1        0.7500\n" in said
+
+
+def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    html, _, _ = render(make_run(tmp_path), tmp_path)
+    shown = re.search(r'<pre class="parameters"[^>]*><code>(.*?)</code>', html, re.DOTALL)
+    assert shown is not None
+    yaml = YAML(typ="safe", pure=True)
+    params = yaml.load(tmp_path / "params.yaml")
+    del params["execution"]
+    assert yaml.load(shown[1]) == params  # it can be copied into another params.yaml
+    assert list(SECTIONS) == yaml.load(ROOT / "dvc.yaml")["stages"]["report"]["params"]
+
+
+def test_the_mistakes_are_the_surest_ones_with_their_texts(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path, examples=300)
+    html, _, _ = render(inputs, tmp_path, errors=7)
+    logits = np.load(inputs.predictions / "validation" / "logits.npy").astype(float)
+    labels = np.load(inputs.predictions / "validation" / "labels.npy")
+    sure = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    expected = wrong[np.argsort(-sure[wrong])][:7]
+    shown = re.findall(r'data-label="Score">([\d.]+)<.*?data-label="Row">(\d+)<', html, re.DOTALL)
+    assert [int(row) - 1 for _, row in shown] == expected.tolist()
+    assert [float(score) for score, _ in shown] == pytest.approx(sure[expected], abs=5e-4)
+    assert f"7 of {len(wrong)} mistakes" in html
+    html, _, _ = render(inputs, tmp_path, errors=0)
+    assert "none shown (report.errors is 0)" in html
+
+
+def outcome(task: Task, labels: Any, logits: Any, tmp_path: Path) -> Outcome:
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.asarray(labels))
+    np.save(folder / "logits.npy", np.asarray(logits, dtype=np.float32))
+    return read_outcome(task, tmp_path, "validation")
+
+
+def of(problem: str, *names: str) -> Task:
+    return Task("files", problem, list(names), ["accuracy"], "files", "0")  # type: ignore[arg-type]
+
+
+def test_counts_of_classes_are_those_of_the_definition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.report.outcomes.CHUNK", 16)  # several, and a rest
+    generator = np.random.default_rng(0)
+    labels, logits = generator.integers(0, 3, 100), generator.normal(size=(100, 3))
+    found = outcome(of(CLASSES, "a", "b", "c"), labels, logits, tmp_path)
+    predicted = logits.argmax(axis=1)
+    task = of(CLASSES, "a", "b", "c")
+    assert confusion(task, found).tolist() == reference.confusion_matrix(labels, predicted).tolist()
+    precision, recall, f1, support = reference.precision_recall_fscore_support(labels, predicted)
+    scores = class_scores(task, found)
+    assert [score.precision for score in scores] == pytest.approx(precision)
+    assert [score.recall for score in scores] == pytest.approx(recall)
+    assert [score.f1 for score in scores] == pytest.approx(f1)
+    assert [score.actual for score in scores] == support.tolist()
+    assert found.histogram.sum(axis=(1, 2)).tolist() == [100] * 3
+    assert found.histogram[:, 1].sum(axis=1).tolist() == support.tolist()
+
+
+def test_counts_of_sets_are_those_of_the_definition(tmp_path: Path) -> None:
+    labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=np.float32)
+    logits = np.array([[2.0, -1.0], [-3.0, 1.0], [-1.0, -0.5], [0.1, 4.0]])
+    task = of(SETS, "a", "b")
+    found = outcome(task, labels, logits, tmp_path)
+    assert found.right.tolist() == [True, False, True, False]
+    precision, recall, f1, _ = reference.precision_recall_fscore_support(labels, logits > 0)
+    scores = class_scores(task, found)
+    assert [(s.precision, s.recall, s.f1) for s in scores] == [
+        tuple(row) for row in zip(precision, recall, f1, strict=True)
+    ]
+    assert found.mistakes(5).tolist() == [1, 3]  # 0.95 away from the truth, then 0.52
+    assert found.certainty[1] == pytest.approx(1 - 1 / (1 + np.exp(3.0)))
+
+
+def test_the_largest_errors_of_numbers_come_first(tmp_path: Path) -> None:
+    found = outcome(of(NUMBERS), np.array([1, 2, 3], dtype=np.float32), [[1.5], [0.0], [3.0]], tmp_path)
+    assert found.mistakes(2).tolist() == [1, 0]
+    assert found.certainty.tolist() == [0.5, 2.0, 0.0]
+
+
+def test_quantiles_of_a_histogram_are_those_of_the_values() -> None:
+    values = np.random.default_rng(0).beta(2, 5, 10_000)
+    counts = np.histogram(values, bins=BINS, range=(0, 1))[0]
+    shares = (0.05, 0.25, 0.5, 0.75, 0.95)
+    assert histogram_quantiles(counts, shares) == pytest.approx(np.quantile(values, shares), abs=1 / BINS)
+    assert np.isnan(histogram_quantiles(np.zeros(BINS), shares)).all()
+
+
+def test_of_many_classes_the_matrix_shows_those_with_the_most_mistakes(tmp_path: Path) -> None:
+    names = [str(i) for i in range(40)]
+    labels = np.arange(40).repeat(2)
+    predicted = labels.copy()
+    predicted[2 * 35], predicted[2 * 7] = 7, 35  # 35 and 7 are taken for each other
+    task = of(CLASSES, *names)
+    found = outcome(task, labels, np.eye(40)[predicted], tmp_path)
+    matrix = matrix_of(task, found)
+    assert len(matrix.names) == 25 and {"7", "35"} <= set(matrix.names) and matrix.classes == 40
+    assert matrix.counts[matrix.names.index("35")][matrix.names.index("7")] == 1
+    assert matrix.rates[matrix.names.index("35")][matrix.names.index("7")] == 0.5
+    assert len(most_frequent(class_scores(task, found))) == 30
+
+
+def test_a_slices_interval_is_wilsons() -> None:
+    part = measure("x", np.array([True] * 8 + [False] * 2), 0.95)
+    assert (part.examples, part.value) == (10, 0.8)
+    assert (part.low, part.high) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)  # Agresti & Coull (1998), (2)
+    errors = measure("x", np.array([1.0, 2.0, 3.0], dtype=np.float32), 0.95)
+    assert (errors.value, errors.high - errors.value) == pytest.approx((2.0, 1.959964 / 3**0.5))
+    assert measure("x", np.array([2.0]), 0.95).low == 2.0
+
+
+def test_every_example_is_in_one_slice_of_a_kind(tmp_path: Path) -> None:
+    for kind in ("two classes", "numbers"):
+        inputs = make_run(tmp_path / kind, **KINDS[kind][0])
+        task = read_task(inputs.raw / "task.json")
+        from stages.shared.splits import load_splits
+
+        texts = load_splits(inputs.raw)["validation"].data.table
+        slicings = slice_split(task, read_outcome(task, inputs.predictions, "validation"), texts, 0.95)
+        assert len(slicings) == 3
+        assert [sum(part.examples for part in slicing.slices) for slicing in slicings] == [60] * 3
+
+
+def test_equal_lengths_are_not_cut_apart() -> None:
+    assert [(name, rows.sum()) for name, rows in quarters(np.array([5, 5, 5, 5, 9]))] == [("5", 4), ("9", 1)]
+    assert [name for name, _ in quarters(np.arange(8))] == ["0 to 1", "2 to 3", "4 to 5", "6 to 7"]
+
+
+def test_the_overlap_is_the_share_of_words_in_both_texts() -> None:
+    texts = pa.table({"text": ["One two three", "a b", "", "same"], "text_pair": ["two THREE four", "c d", "", "same"]})
+    assert word_overlap(texts).tolist() == [0.5, 0.0, 1.0, 1.0]
+    assert [rows.tolist() for _, rows in overlap_groups(texts)][2] == [True, False, False, False]
+    assert sum(rows.sum() for _, rows in overlap_groups(texts)) == 4
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "marked"),
+    [
+        ("the cat sat", "the dog sat", (["cat"], ["dog"])),
+        ("It cost 1,000.50 dollars.", "it cost 1,000.75 dollars", (["1,000.50"], ["1,000.75"])),
+        ("a big, old cat", "a cat", (["big, old"], [])),
+        ("", "all new", ([], ["all new"])),
+        ("same", "same", ([], [])),
+    ],
+)
+def test_words_that_differ_are_marked(first: str, second: str, marked: tuple[list[str], list[str]]) -> None:
+    pieces = mark_differences(first, second)
+    assert tuple([text for text, differs in run if differs] for run in pieces) == marked
+    assert tuple("".join(text for text, _ in run) for run in pieces) == (first, second)
+
+
+def test_long_texts_are_cut_and_control_characters_pictured() -> None:
+    assert show("a\x00b\tc\n") == "a\u2400b\tc\n"
+    assert show("x" * (LONGEST + 3)) == "x" * LONGEST + " … (3 more characters)"
+
+
+def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path, scored=["validation", "test"], others=[], warnings=["it is shaky"])
+    _, text, _ = render(inputs, tmp_path)
+    card = ModelCard.load(tmp_path / "card.md")  # refuses metadata that the Hub would
+    results = card.data.eval_results
+    assert results is not None
+    assert [(r.dataset_split, r.metric_type, r.metric_value) for r in results] == [
+        (split, name, 0.75) for split in ("validation", "test") for name in ("accuracy", "f1")
+    ]
+    metadata = metadata_load(tmp_path / "card.md")
+    assert metadata is not None
+    assert metadata["pipeline_tag"] == "text-classification" and metadata["library_name"] == "transformers"
+    assert {"license", "language", "base_model", "datasets"}.isdisjoint(metadata)  # none of them is known here
+    assert "- validation: it is shaky" in text
+    for heading in ("How to use", "Intended use and limits", "Evaluation", "Training", "Licence"):
+        assert f"\n## {heading}\n" in text
+    table = text.partition("| Split |")[2].partition("\n\n")[0]
+    assert table.count("\n") == 5  # no empty line cuts it
+
+
+def test_the_card_names_a_base_model_and_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = make_run(tmp_path, name="glue/mrpc", source="glue", revision="b" * 40)
+    monkeypatch.setitem(KNOWN_WEIGHTS, read_run(inputs).pretrained.files[0][1], "somebody/known-by-its-bytes")
+    render(inputs, tmp_path)
+    card = ModelCard.load(tmp_path / "card.md")
+    assert card.data.base_model == "somebody/known-by-its-bytes"
+    assert card.data.datasets == ["nyu-mll/glue"]
+    result = card.data.eval_results[0]  # type: ignore[index]
+    assert (result.dataset_type, result.dataset_config, result.dataset_revision) == ("nyu-mll/glue", "mrpc", "b" * 40)
+    params = inputs.params.read_text().replace("package:made/model", "hub:somebody/model")
+    inputs.params.write_text(params)
+    render(inputs, tmp_path)
+    assert ModelCard.load(tmp_path / "card.md").data.base_model == "somebody/model"
+
+
+def test_every_metric_has_a_name_on_the_hub() -> None:
+    from stages.report.card import HUB_METRICS
+
+    assert set(HUB_METRICS) == set(METRICS)
+
+
+def test_a_label_cannot_break_out_of_the_card() -> None:
+    assert plain("a|b\n# c <b> `d`") == r"a\|b \# c \<b\> \`d\`"
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_the_cards_example_runs(pairs: bool, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    _, card, _ = render(make_run(tmp_path, pairs=pairs), tmp_path)
+    example = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert example is not None
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_checkpoint, num_labels=2)
+    model.save_pretrained(tmp_path / "finetuned")
+    AutoTokenizer.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path / "finetuned")
+    code = example[1].replace("models/finetuned", str(tmp_path / "finetuned"))
+    names: dict[str, Any] = {"pipeline": pipeline}
+    exec(code.replace("classify({", "answer = classify({").replace('classify("A', 'answer = classify("A'), names)
+    assert names["answer"]
+
+
+def test_a_broken_input_leaves_the_old_page(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path)
+    html, card, _ = render(inputs, tmp_path)
+    shutil.rmtree(inputs.predictions / "validation")
+    with pytest.raises(FileNotFoundError):
+        render(inputs, tmp_path)
+    assert (tmp_path / "report.html").read_text("utf-8") == html and (tmp_path / "card.md").read_text("utf-8") == card
+
+
+@pytest.mark.exhaustive
+def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(tmp_path: Path) -> None:
+    with (ROOT / "data" / "sample" / "train.csv").open(encoding="utf-8", newline="") as stream:
+        texts = [row[name] for row in csv.DictReader(stream) for name in ("sentence1", "sentence2")]
+    inputs = make_run(tmp_path, examples=1_000_000, others=[], texts=(texts * 1000)[:1_000_000])
+    program = (
+        "import re; from pathlib import Path; from stages.report.inputs import Inputs\n"
+        "from stages.report.__main__ import ReportParams, report\n"
+        f"fields = { ({name: str(path) for name, path in vars(inputs).items()})!r}\n"
+        "inputs = Inputs(**{name: Path(path) for name, path in fields.items()})\n"
+        f"report(ReportParams(errors=50), inputs, Path({str(TEMPLATES)!r}), Path('page'), Path('card'))\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # KiB at the highest, memory-mapped files included. Not ru_maxrss: a child begins with its parent's.
+    assert int(done.stdout) < 2 * 2**20
+    assert (tmp_path / "page").stat().st_size < 500_000

@@ -1,0 +1,49 @@
+"""What a stage says: bars that move on a terminal; whole lines, and few of them, in a log."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from tests.project import Project
+
+pytestmark = pytest.mark.slow
+
+# Stages that may take minutes, with the number of lines that they write into a log: train one for each epoch.
+LINES = {"download": 0, "tokenize": 0, "train": 2, "predict": 0}
+
+
+def on_a_terminal(project: Project, stage: str) -> str:
+    """Runs a stage whose output is a terminal, and returns what it wrote there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))  # a new one has no columns, and so no room for a bar
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    with subprocess.Popen(command, cwd=project.folder, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # how Linux says that the other side is closed
+                break
+            written += piece
+        assert running.wait() == 0, written.decode()
+    os.close(ours)
+    return written.decode()
+
+
+@pytest.mark.parametrize("stage", LINES)
+def test_a_stage_shows_its_progress_on_a_terminal(stage: str, tiny: Project) -> None:
+    written = on_a_terminal(tiny, stage)
+    assert "100%|" in written and "\r" in written.replace("\r\n", "")
+
+
+@pytest.mark.parametrize("stage", LINES)
+def test_a_stage_writes_whole_lines_into_a_log(stage: str, tiny: Project) -> None:
+    done = tiny.run(sys.executable, "-m", f"stages.{stage}")
+    written = done.stdout + done.stderr
+    assert "\r" not in written and "%|" not in written
+    assert len(written.splitlines()) == LINES[stage], written
