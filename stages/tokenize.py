@@ -60,7 +60,7 @@ def tokenize(
             splits[name], counts = encode(
                 tokenizer, input_names(tokenizer, config), rows, p.max_length, cache / f"{name}.arrow"
             )
-            check_ids(splits[name], name, tokenizer, config)
+            check_tokens(splits[name], name, tokenizer, config)
             facts.append({"split": name, **counts})
             if counts["truncated"]:
                 print(
@@ -159,13 +159,19 @@ def encode(
     }
 
 
-def check_ids(tokenized: Dataset, split: str, tokenizer: Any, config: Any) -> None:
-    """Makes sure that the model has an embedding for every token; torch would say "index out of range" hours later.
+def check_tokens(tokenized: Dataset, split: str, tokenizer: Any, config: Any) -> None:
+    """Makes sure that every row has tokens and every token an embedding; torch would stumble hours later.
 
     Raises:
-        BadInput: an id is beyond the model's vocabulary.
+        BadInput: a row is empty, or an id is beyond the model's vocabulary.
     """
-    largest = max(pc.max(pc.list_flatten(chunk)).as_py() for chunk in tokenized.data.table["input_ids"].chunks)
+    table = tokenized.data.table
+    if (row := pc.index(table["length"], 0).as_py()) >= 0:
+        raise BadInput(
+            f"{RAW}: row {row + 1} of the {split} split has an empty text, and the tokenizer adds no token of its own; "
+            "remove it, or use an encoder"
+        )
+    largest = max(pc.max(pc.list_flatten(chunk)).as_py() for chunk in table["input_ids"].chunks)
     if largest >= config.vocab_size:
         raise BadInput(
             f"{PRETRAINED}: token {tokenizer.convert_ids_to_tokens(largest)!r} of the {split} split has id {largest}, "

@@ -245,6 +245,12 @@ def test_a_decoder_that_can_is_trained(tmp_path: Path, sample_rows: list[dict[st
     assert np.isfinite(logits_of(run, run(epochs=1))).all()
 
 
+def test_a_row_without_any_token_is_refused(tmp_path: Path, sample_rows: list[dict[str, str]]) -> None:
+    sample_rows[3] |= {"sentence1": "", "sentence2": ""}  # GPT-2 puts nothing around a text
+    with pytest.raises(BadInput, match="row 4 of the train split has an empty text, and the tokenizer adds no token"):
+        Run(tmp_path, gpt2(tmp_path / "checkpoint", "<pad>", 1), sample_rows)
+
+
 def test_a_token_without_an_embedding_is_refused_before_the_training(
     tmp_path: Path, sample_rows: list[dict[str, str]]
 ) -> None:

@@ -114,6 +114,14 @@ def test_a_slow_transfer_that_is_alive_is_not_cut(hub: Hub) -> None:
     assert fetch(hub, "small.txt", seconds=1) == SMALL
 
 
+def test_starting_over_and_over_is_given_up_though_bytes_come(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that cannot send parts, and breaks off at the same place each time, brings nothing new."""
+    monkeypatch.setattr("stages.download.door.FIRST_PAUSE", 0.001)
+    hub.faults, hub.ranges = [Fault("", keep=200_000)], False
+    with pytest.raises(Unreachable, match=r"200000 bytes came, 12 attempts in \d+ s\); "):
+        fetch(hub, seconds=1000)
+
+
 def test_the_first_request_that_is_given_up_ends_the_others(hub: Hub) -> None:
     hub.faults = [Fault("weights", trickle=0.01)]
     ended: list[str] = []

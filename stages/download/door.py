@@ -18,6 +18,7 @@ from huggingface_hub.utils import httpx, parse_ratelimit_headers  # type: ignore
 SLOWEST = 100  # bytes per second; what brings less for the whole time limit is as good as dead
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses that another attempt may not meet again
 PASSING_ERRORS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+ATTEMPTS = 12  # in a row that bring nothing new, however fast they bring what had come before
 CONNECTING = 3  # attempts to get a connection at all: 1.5 s, so that nobody without a network waits for long
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two attempts; doubled each time
 COMMIT_IN_PATH = re.compile(r"/resolve/([0-9a-f]{40})/")
@@ -111,7 +112,8 @@ class _Fetch:
         self.started = time.monotonic()
         self.deadline = self.started + self.door.time_limit
         self.furthest = 0  # bytes of the body that have come, over all attempts
-        self.counted = 0  # of them, those that have moved the deadline already
+        self.counted = 0  # of them, those that were there when `attempts` began anew
+        self.received = 0  # bytes since the deadline was moved, those that had come before included
 
     def answer(self, start: int = 0, tag: str = "") -> httpx.Response:
         """Returns the first answer that is not a passing fault; from byte `start` on, if the server can do that."""
@@ -127,7 +129,7 @@ class _Fetch:
             except PASSING_ERRORS as error:
                 if self.client.is_closed:
                     raise self.give_up("no whole answer", self.limit) from None
-                self.pause(_reason(error), most=CONNECTING if isinstance(error, httpx.ConnectError) else None)
+                self.pause(_reason(error), most=CONNECTING if isinstance(error, httpx.ConnectError) else ATTEMPTS)
                 continue
             self._check_commit(response)
             if response.next_request is not None:
@@ -137,7 +139,7 @@ class _Fetch:
             response.close()
             self.pause(_status(response), wait=_asked_wait(response))
 
-    def pause(self, reason: str, wait: float | None = None, most: int | None = None) -> None:
+    def pause(self, reason: str, wait: float | None = None, most: int = ATTEMPTS) -> None:
         """Waits before the next attempt, or gives up where it would come too late.
 
         Args:
@@ -148,20 +150,23 @@ class _Fetch:
         seconds = min(FIRST_PAUSE * 2 ** (self.attempts - 1), LONGEST_PAUSE) if wait is None else wait
         if wait is not None:
             reason += f", and it asks to wait {wait:g} s"
-        if most is not None and self.attempts >= most:
+        if self.attempts >= most:
             raise self.give_up(reason)
         if time.monotonic() + seconds >= self.deadline or self.door.closed.wait(seconds):
             raise self.give_up(reason, self.limit)
 
-    def note(self, position: int) -> None:
-        """Takes down that the body has come as far as byte `position`; enough of it moves the deadline."""
+    def note(self, position: int, size: int) -> None:
+        """Takes down that `size` more bytes have come, and the body as far as byte `position`."""
         if self.door.closed.is_set():
             raise self.give_up("another request was given up")
-        self.furthest = max(self.furthest, position)
+        enough = SLOWEST * self.door.time_limit
         now = time.monotonic()
-        if self.furthest - self.counted >= SLOWEST * self.door.time_limit:
+        self.furthest = max(self.furthest, position)
+        self.received += size
+        if self.furthest - self.counted >= enough:
             self.counted, self.attempts = self.furthest, 0
-            self.deadline = now + self.door.time_limit
+        if self.received >= enough:
+            self.received, self.deadline = 0, now + self.door.time_limit
         elif now >= self.deadline:
             raise self.give_up("too slow", self.limit)
 
@@ -211,7 +216,7 @@ class _Body(httpx.SyncByteStream):
                 for chunk in self.stream:
                     fresh, skip = chunk[skip:], max(0, skip - len(chunk))
                     position += len(fresh)
-                    self.fetch.note(position)
+                    self.fetch.note(position, len(chunk))
                     if fresh:
                         yield fresh
                 return
