@@ -77,7 +77,7 @@ class Run:
         target.mkdir(exist_ok=True)
         train(
             TrainParams(**(recipe | changes)),
-            Execution("cpu", minutes, workers=1, predict_processes=1, nodes=1, rendezvous=None),
+            Execution("cpu", minutes, 1, 60.0, 1, 1, None),
             self.folder / "tokenized",
             self.folder / "task.json",
             self.checkpoint,

@@ -368,4 +368,5 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
         "train": (Action.RUN, []),
         "predict": (Action.WAIT, ["download", "tokenize", "train"]),
         "evaluate": (Action.WAIT, ["download", "predict", "train"]),
+        "report": (Action.RUN, []),  # it shows the learning rate
     }
