@@ -29,8 +29,8 @@ from checks.verify import belonging
 from stages.evaluate.__main__ import EvaluateParams, chosen_splits
 from stages.shared.errors import BadInput
 from stages.shared.params import read_params
-from stages.shared.scoring import CLASSES, METRICS, NUMBERS, loss, predict_labels
-from stages.shared.statistics import FEWEST, bootstrap_intervals
+from stages.shared.scoring import CLASSES, METRICS, NUMBERS, predict_labels
+from stages.shared.statistics import FEWEST, bootstrap_intervals, plain_scores
 from stages.shared.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
@@ -155,7 +155,7 @@ def compare_split(
     task: Task, split: str, labels: np.ndarray, before: np.ndarray, after: np.ndarray, p: EvaluateParams, margin: float
 ) -> SplitReport:
     """Compares two models' logits, float32[examples, columns], for the same examples."""
-    olds, news = (scores(task, labels, logits) for logits in (before, after))
+    olds, news = (plain_scores(task, labels, logits) for logits in (before, after))
     intervals = bootstrap_intervals(task, labels, [before, after], p.confidence, p.resamples, p.seed)
     differences = [
         Difference(name, olds[name], news[name], news[name] - olds[name], low, high, verdict(name, low, high, margin))
@@ -167,13 +167,6 @@ def compare_split(
     counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
     p_value = mcnemar(counts["wrong -> right"], counts["right -> wrong"])
     return SplitReport(split, len(labels), differences, counts, p_value, [])
-
-
-def scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Returns what `scoring.score` does, without the seconds that importing the `evaluate` package takes."""
-    predictions = predict_labels(task, logits)
-    values = {name: METRICS[name].compute(labels, predictions) for name in task.metrics}
-    return values | {"loss": loss(task, logits, labels)}
 
 
 def verdict(metric: str, low: float, high: float, margin: float) -> str:

@@ -347,3 +347,22 @@ def test_the_same_logits_give_the_same_bytes(tmp_path: Path) -> None:
     for file in (tmp_path / "one").rglob("*.*"):
         if file.is_file():
             assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "baseline", "reached"),
+    [
+        ("accuracy", 0.51, 0.71, 0.6, True),
+        ("accuracy", 0.61, 0.71, 0.6, False),
+        ("accuracy", 0.41, 0.51, 0.6, True),
+        ("mean_squared_error", 0.5, 0.9, 1.0, False),
+        ("mean_squared_error", 0.5, 1.1, 1.0, True),
+        ("accuracy", None, None, 0.6, False),
+        ("accuracy", 0.51, 0.71, None, False),
+    ],
+)
+def test_a_constant_is_reached_by_the_interval_and_not_by_the_value(
+    metric: str, low: float | None, high: float | None, baseline: float | None, reached: bool
+) -> None:
+    record = {"metric": metric, "value": 0.61, "low": low, "high": high, "baseline": baseline}
+    assert guards.reaches_constant(record) is reached

@@ -17,7 +17,7 @@ from stages.shared.params import params_dataclass, read_params
 from stages.shared.publish import publish, write_json, write_records
 from stages.shared.scoring import CLASSES, NUMBERS, SETS, predict_labels, score
 from stages.shared.stage import stage
-from stages.shared.statistics import FEWEST, Interval, bootstrap_intervals, wilson_interval
+from stages.shared.statistics import FEWEST, Interval, bootstrap_intervals, plain_scores, wilson_interval
 from stages.shared.task import Task, read_task
 
 PREDICTIONS = Path("data/predictions")
@@ -70,7 +70,7 @@ def evaluate(
     for split in chosen_splits(p.splits, sorted(folder.name for folder in predictions_dir.iterdir())):
         labels, logits = read_predictions(predictions_dir, split)
         metrics[split] = score(task, logits, labels) | {"examples": len(labels)}
-        baseline = {} if constant is None else score(task, np.broadcast_to(constant, logits.shape), labels)
+        baseline = {} if constant is None else plain_scores(task, labels, np.broadcast_to(constant, logits.shape))
         found = describe_intervals(p, task, split, logits, labels, metrics[split], baseline)
         bins = calibration_bins(task, logits, labels)
         warnings += [

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest, rankdata
 
-from stages.shared.scoring import CLASSES, NUMBERS, SETS, predict_labels
+from stages.shared.scoring import CLASSES, METRICS, NUMBERS, SETS, loss, predict_labels
 from stages.shared.task import Task
 
 MOST_CELLS = 2000
@@ -67,6 +67,14 @@ def bootstrap_intervals(
             )
             found[name] = bca_interval(float(value[0]), values, jackknife, table.counts, confidence)
     return {name: found[name] for name in (*task.metrics, "loss")}
+
+
+def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Returns what `scoring.score` does, by the same functions, but without the seconds of the `evaluate` package."""
+    predictions = predict_labels(task, logits)
+    return {name: METRICS[name].compute(labels, predictions) for name in task.metrics} | {
+        "loss": loss(task, logits, labels)
+    }
 
 
 def wilson_interval(right: int, examples: int, confidence: float) -> Interval:
