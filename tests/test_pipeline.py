@@ -66,6 +66,12 @@ def test_two_branches_can_be_compared_metric_by_metric(tiny: Project) -> None:
     loss = next(line.split() for line in lines if "validation.loss" in line)
     assert float(loss[4]) == pytest.approx(float(loss[3]) - float(loss[2]), abs=1e-4) != 0
 
+    drawn = json.loads(tiny.run("dvc", "plots", "diff", "main", "--json").stdout)["data"]
+    (curves,) = drawn["learning curve (loss)"]
+    assert set(curves["revisions"]) == {"main", "workspace"}
+    epochs = {rev: [row["epoch"] for row in curves["datapoints"][rev]] for rev in curves["revisions"]}
+    assert (len(epochs["main"]), len(epochs["workspace"])) == (4, 12)  # train and validation, after 2 and 6 epochs
+
 
 def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
     good = outputs(tiny)

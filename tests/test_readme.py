@@ -20,7 +20,9 @@ def stage_table() -> list[str]:
     rows = []
     for name, entry in dag.items():
         outs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
-        paths = ", ".join(f"`{next(iter(out)) if isinstance(out, dict) else out}`" for out in outs)
+        names = (next(iter(out)) if isinstance(out, dict) else out for out in outs)
+        # one name for all the plots' files
+        paths = ", ".join(dict.fromkeys(f"`{re.sub('(metrics/plots)/.*', r'\1', name)}`" for name in names))
         rows.append(f"| {name} | {entry['desc']} | {paths} |")
     return rows
 
