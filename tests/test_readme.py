@@ -22,7 +22,8 @@ def stage_table() -> list[str]:
         outs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
         names = (next(iter(out)) if isinstance(out, dict) else out for out in outs)
         # one name for all the plots' files
-        paths = ", ".join(dict.fromkeys(f"`{re.sub('(metrics/plots)/.*', r'\1', name)}`" for name in names))
+        short = dict.fromkeys("metrics/plots" if name.startswith("metrics/plots/") else name for name in names)
+        paths = ", ".join(f"`{name}`" for name in short)
         rows.append(f"| {name} | {entry['desc']} | {paths} |")
     return rows
 
