@@ -2,10 +2,11 @@
 
     python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]] [--json]
 
-Each seed is a DVC experiment of the workspace as it is, run in a folder of its own (`dvc exp run --temp`); its name is
-printed, `dvc exp apply <name>` restores it. A seed that is done is not trained again: not after an interruption, and
-not for another comparison. `-S` changes parameters, as for `dvc exp run`; `--against` names those of a second
-configuration (none: params.yaml as it is), and the differences are taken seed by seed.
+Each seed is a DVC experiment of the workspace as it is, without what Git does not know but for the data and checkpoint
+folders, run in a folder of its own (`dvc exp run --temp`); its name is printed, and `dvc exp apply <name>` restores it.
+A seed that is done is not trained again: not after an interruption, and not for another comparison. `-S` changes
+parameters, as for `dvc exp run`; `--against` names those of a second configuration (none: params.yaml as it is); the
+differences are taken seed by seed.
 The intervals are Student's: they hold what the seed does, on these very examples, and nothing of what other examples
 would do (metrics/intervals.json has that).
 Exit status: 0 with an answer, 2 with one line on stderr when there is none, 130 for Ctrl-C.
@@ -186,7 +187,7 @@ def _run_experiment(root: Path, name: str, changes: Sequence[str]) -> None:
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
     for change in changes:
         command += ["--set-param", change]
-    for path in _untracked_inputs(root):
+    for path in untracked_inputs(root):
         command += ["--copy-paths", path]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     # A group of its own: Ctrl-C reaches this program alone, which then ends the whole group.
@@ -214,12 +215,14 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _untracked_inputs(root: Path) -> list[str]:
-    """Returns the user's data and checkpoint folders, if they lie in the project and Git does not know them."""
+def untracked_inputs(root: Path) -> list[str]:
+    """Returns what Git does not know of the user's data and checkpoint folders in the project; whole folders as one."""
     params = YAML(typ="safe", pure=True).load(root / "params.yaml")["download"]
-    names = [params["dataset_files"], params["checkpoint_files"]]
-    inside = [name for name in names if not Path(name).is_absolute() and (root / name).exists()]
-    return [name for name in inside if not git(root, "ls-files", "--", name)]
+    names = [name for name in (params["dataset_files"], params["checkpoint_files"]) if not Path(name).is_absolute()]
+    listed = (
+        git(root, "-c", "core.quotePath=false", "ls-files", "--others", "--directory", "--", *names) if names else ""
+    )
+    return [path.rstrip("/") for path in (listed or "").splitlines()]
 
 
 def read_run(found: Revision, seed: int) -> Run:

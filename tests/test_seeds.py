@@ -112,6 +112,29 @@ def test_arguments_that_make_no_sense_are_one_line(
     assert capsys.readouterr() == ("", f"seeds: {line}\n")
 
 
+def test_data_that_git_does_not_know_come_along(tmp_path: Path) -> None:
+    """`dvc exp run --copy-paths` takes a folder only where there is none: a folder that Git knows goes file by file."""
+    project = Project(tmp_path / "project")
+    for name in (
+        "models/local/README.md",
+        "models/local/config.json",
+        "data/mine/train.csv",
+        "data/mine/deep/test.csv",
+    ):
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).touch()
+    (project.folder / ".gitignore").write_text("/models/local/config.json\n")
+    params = "download: {dataset_files: data/mine, checkpoint_files: models/local}\n"
+    (project.folder / "params.yaml").write_text(params)
+    project.run("git", "init", "--quiet")
+    project.run("git", "add", "params.yaml", ".gitignore", "models/local/README.md")
+    assert sorted(seeds.untracked_inputs(project.folder)) == ["data/mine", "models/local/config.json"]
+    project.run("git", "add", "data/mine/train.csv")
+    assert sorted(seeds.untracked_inputs(project.folder)) == ["data/mine/deep", "models/local/config.json"]
+    (project.folder / "params.yaml").write_text(params.replace("data/mine", "/data").replace("models/local", "/models"))
+    assert seeds.untracked_inputs(project.folder) == []
+
+
 def alive(folder: Path) -> list[str]:
     """Returns the programs that run below a folder."""
     found = []
