@@ -133,7 +133,7 @@ def test_two_shells_render_the_same_bytes(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         if name != "one":
-            (folder / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\naxes.grid: False\n")
+            (folder / "matplotlibrc").write_text("axes.linewidth: 9\nxtick.major.size: 20\n")
         subprocess.run(
             [sys.executable, "-c", program],
             cwd=folder,
