@@ -22,7 +22,7 @@ from transformers import pipeline
 
 from stages.report.__main__ import ReportParams, report
 from stages.report.card import KNOWN_WEIGHTS, plain
-from stages.report.figures import most_frequent
+from stages.report.figures import learning_curves, most_frequent
 from stages.report.inputs import SECTIONS, Inputs, read_run
 from stages.report.outcomes import BINS, Outcome, class_scores, confusion, histogram_quantiles, read_outcome
 from stages.report.page import matrix_of
@@ -474,3 +474,11 @@ def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(t
     # KiB at the highest, memory-mapped files included. Not ru_maxrss: a child begins with its parent's.
     assert int(done.stdout) < 2 * 2**20
     assert (tmp_path / "page").stat().st_size < 500_000
+
+
+def test_a_squared_error_does_not_share_the_axis_of_the_scores() -> None:
+    row = {"epoch": 1, "train_loss": 9.0, "loss": 9.0, "pearson": 0.5, "mean_squared_error": 900.0}
+    losses, scores = learning_curves([row, row], ["mean_squared_error", "pearson"], 1, "validation")
+    assert "mean_squared_error" not in scores.svg and "pearson" in scores.svg
+    (alone,) = learning_curves([row], ["mean_squared_error"], 1, "validation")
+    assert alone.title == losses.title == "Loss"

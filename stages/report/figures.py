@@ -20,6 +20,7 @@ from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ticker import MaxNLocator
 
 from stages.report.outcomes import BINS, ClassScore, Outcome, histogram_quantiles
+from stages.shared.scoring import METRICS
 
 # Colours that occur nowhere else: in the SVG they become the page's own, `var(--ink)` and its like.
 COLOURS = {
@@ -127,12 +128,18 @@ def _for_the_page(svg: str) -> Markup:
 def learning_curves(
     history: Sequence[Mapping[str, float]], metrics: Sequence[str], kept: int, split: str
 ) -> list[Drawing]:
-    """Loss on train and validation, and the metrics on validation, after each epoch."""
+    """Loss on train and validation after each epoch, and as many metrics of validation as lines can be told apart.
+
+    A squared error is not among these: it has a scale of its own, and is the loss already.
+    """
     losses = {"train": "train_loss", split: "loss"}
-    return [
-        _by_epoch("learning-curve-loss", "Loss", "loss", history, losses, kept),
-        _by_epoch("learning-curve-metrics", f"Metrics on {split}", "value", history, {m: m for m in metrics}, kept),
-    ]
+    drawings = [_by_epoch("learning-curve-loss", "Loss", "loss", history, losses, kept)]
+    scores = {name: name for name in metrics if METRICS[name].greater_is_better}
+    scores = dict(list(scores.items())[: len(SERIES)])
+    if scores:
+        title = f"Metrics on {split}"
+        drawings.append(_by_epoch("learning-curve-metrics", title, "score", history, scores, kept))
+    return drawings
 
 
 def _by_epoch(
@@ -157,7 +164,6 @@ def _by_epoch(
 
 
 def _line(index: int) -> dict[str, Any]:
-    index %= len(SERIES)
     return {"color": COLOURS[SERIES[index]], "linestyle": LINES[index], "marker": MARKERS[index]}
 
 

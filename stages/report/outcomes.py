@@ -9,7 +9,7 @@ from scipy.special import expit, softmax
 from stages.shared.scoring import CLASSES, NUMBERS, predict_labels
 from stages.shared.task import Task
 
-CHUNK = 2**16  # rows whose probabilities are in memory at once
+CHUNK = 2**18  # probabilities in memory at once
 BINS = 200  # of a probability; quantiles are read off them, to half a per cent
 
 
@@ -45,8 +45,9 @@ def read_outcome(task: Task, predictions_dir: Path, split: str) -> Outcome:
     right = np.zeros(len(logits), dtype=np.bool_)
     certainty = np.empty(len(logits), dtype=np.float32)
     histogram = np.zeros((len(task.label_names), 2, BINS), dtype=np.int64)
-    for start in range(0, len(logits), CHUNK):
-        rows = slice(start, start + CHUNK)
+    step = max(1, CHUNK // logits.shape[1])
+    for start in range(0, len(logits), step):
+        rows = slice(start, start + step)
         scores, truth = logits[rows].astype(np.float64), np.asarray(labels[rows])
         answer = predict_labels(task, scores)
         predicted[rows] = answer

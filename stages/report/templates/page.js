@@ -14,7 +14,9 @@ for (const block of document.querySelectorAll(".filtered")) {
     let shown = 0;
     for (const row of rows) {
       const fits = selects.every(
-        (select) => !select.value || row.querySelector(`[data-column=${select.dataset.column}]`).textContent === select.value,
+        // An option's value is "=" and the label, or nothing for any label; a label may be empty.
+        (select) =>
+          !select.value || `=${row.querySelector(`[data-column=${select.dataset.column}]`).textContent}` === select.value,
       );
       row.hidden = !(fits && words.every((word) => texts.get(row).includes(word)));
       shown += !row.hidden;
