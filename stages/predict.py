@@ -1,5 +1,6 @@
 """predict: data/tokenized/, data/raw/task.json, models/finetuned/ -> data/predictions/."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -123,7 +124,10 @@ def label_array(split: Dataset) -> np.ndarray:
 
 def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:
     """Makes a file for float32[examples, columns] that is filled batch by batch, not held in memory."""
-    return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(examples, columns))
+    logits = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(examples, columns))
+    with file.open("r+b") as stream:  # writing to a mapped page for which there is no space would kill the process
+        os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return logits
 
 
 def deal(split: Dataset, token_budget: int) -> list[list[np.ndarray]]:
@@ -154,7 +158,9 @@ def main() -> None:
     if launch("predict", execution.predict_processes):
         return
     with alone("predict"):
+        p = read_params("predict", PredictParams)  # again: what it is from here on is watched
         predict(p, execution.device, TOKENIZED, TASK, FINETUNED, PREDICTIONS, SCRATCH / "predict")
+    barrier()  # no process reports success before rank 0 has published
 
 
 if __name__ == "__main__":

@@ -165,7 +165,15 @@ FAMILIES: dict[str, tuple[Callable[[Path], Path], bool]] = {  # maker, and wheth
 
 def logits_of(run: Run, out: Path) -> np.ndarray:
     p = PredictParams(precision="fp32", token_budget=512, threads=1)
-    predict(p, "cpu", run.folder / "tokenized", run.folder / "task.json", out / "finetuned", run.folder / "predictions")
+    predict(
+        p,
+        "cpu",
+        run.folder / "tokenized",
+        run.folder / "task.json",
+        out / "finetuned",
+        run.folder / "predictions",
+        run.folder / "parts",
+    )
     return np.asarray(np.load(run.folder / "predictions" / "validation" / "logits.npy"))
 
 

@@ -1,7 +1,9 @@
 """A full disk ends a stage with one line, publishes nothing by halves, and is forgotten once there is space again."""
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from tests.project import Project
 
 pytestmark = pytest.mark.exhaustive
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -28,6 +31,13 @@ def fill(folder: Path, leave: int) -> Path:
     with filler.open("wb") as stream:
         stream.write(b"\0" * (shutil.disk_usage(folder).free - leave))
     return filler
+
+
+def test_logits_that_do_not_fit_are_an_error_and_not_the_end_of_the_process(small_disk: Path) -> None:
+    code = "from pathlib import Path; from stages.predict import open_logits; open_logits(Path('x.npy'), 10**7, 2)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=small_disk, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "No space left on device" in done.stderr
 
 
 @pytest.mark.parametrize(("stage", "leave"), [("tokenize", 40_000), ("train", 150_000)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+import requests
 from moto.server import ThreadedMotoServer
 
 from tests.project import Project
@@ -23,6 +24,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=30)  # servers of one process share their buckets
     boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="results")
     yield f"http://{host}:{port}"
     server.stop()

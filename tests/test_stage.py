@@ -33,7 +33,7 @@ RAISES = "from stages.shared.stage import stage\nfrom stages.shared.errors impor
     [
         ("BadInput('file: row 3: no text')", 1, "x: file: row 3: no text\n"),
         ("OSError(28, 'No space left on device')", 1, "x: the disk is full; free some space and run"),
-        ("KeyboardInterrupt", 130, "x: interrupted; `dvc repro` goes on from here\n"),
+        ("KeyboardInterrupt", 130, "x: interrupted; run `dvc repro` again\n"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(error: str, status: int, line: str, tmp_path: Path) -> None:

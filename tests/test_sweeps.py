@@ -39,5 +39,5 @@ def test_two_experiments_at_once_end_with_the_results_they_have_alone(tiny: Proj
         tiny.run("rm", "-rf", ".dvc/cache/runs")  # nothing to restore: it runs
         tiny.run("git", "checkout", "--quiet", "--", ".")
         tiny.set(train__learning_rate=float(rate))
-        assert tiny.repro() == ["train", "predict", "evaluate"]
+        assert tiny.repro() == ["train", "predict", "evaluate", "report"]
         assert tiny.read("dvc.lock") == together[rate]

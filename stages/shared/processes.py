@@ -19,6 +19,7 @@ Value = TypeVar("Value")
 # A process waits this long for the others: rank 0 alone hashes the inputs and publishes the outputs.
 PATIENCE = timedelta(hours=2)
 LOOPBACK = "lo"
+LOGS = Path(".scratch")
 
 
 def rank() -> int:
@@ -70,7 +71,8 @@ def launch(stage: str, processes: int, nodes: int = 1, rendezvous: str | None = 
     os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # DDP advises against what keeps a resumed training exact
     if nodes == 1 and sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK  # else gloo looks up the host's name, which may lead nowhere
-    with tempfile.TemporaryDirectory() as logs:
+    LOGS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=LOGS, prefix="launcher-") as logs:
         config = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
@@ -146,8 +148,7 @@ def _first(failures: dict[int, Any]) -> Exception:
     for at, failure in own.items():
         if failure.exitcode < 0:
             return BadInput(
-                f"process {at} was killed ({failure.signal_name()}), the others ended with it; "
-                "run `dvc repro` again, it goes on from the last checkpoint"
+                f"process {at} was killed ({failure.signal_name()}), the others ended with it; run `dvc repro` again"
             )
     messages = {at: failure.message for at, failure in own.items() if isinstance(failure.message, dict)}
     for message in messages.values():

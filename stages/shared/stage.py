@@ -40,13 +40,13 @@ def program(name: str) -> Iterator[None]:
     except BadInput as error:
         _end(name, 1, str(error))
     except KeyboardInterrupt:
-        _end(name, 130, "interrupted; `dvc repro` goes on from here")
+        _end(name, 130, "interrupted; run `dvc repro` again")
     except Exception as error:
         if not is_full_disk(error, SCRATCH):
             if is_worker():
                 _end(name, 1, "")  # the launcher tells it, if it is not the consequence of another's end
             raise
-        _end(name, 1, "the disk is full; free some space and run `dvc repro` again, it goes on from here")
+        _end(name, 1, "the disk is full; free some space and run `dvc repro` again")
 
 
 @contextmanager

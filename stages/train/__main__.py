@@ -26,7 +26,7 @@ from stages.shared.device import pick_device
 from stages.shared.errors import BadInput
 from stages.shared.execution import Execution, read_execution
 from stages.shared.params import params_dataclass, read_params
-from stages.shared.processes import connect, gather, launch, rank, share
+from stages.shared.processes import barrier, connect, gather, launch, rank, share
 from stages.shared.publish import publish, write_records
 from stages.shared.scoring import check_metrics
 from stages.shared.splits import load_splits
@@ -88,7 +88,8 @@ def train(
     check_metrics(task)
     splits = load_splits(tokenized_dir)
     validation = next(name for name in splits if name.startswith("validation"))
-    facts = same_everywhere(environment(device, p.threads))
+    facts = environment(device, p.threads)
+    same_everywhere(facts | {"train": asdict(p)})
     run = share(
         run_folder(scratch_dir, recipe_key(asdict(p), facts, [tokenized_dir, task_file, pretrained_dir]))
         if rank() == 0
@@ -152,20 +153,19 @@ def divide(p: TrainParams) -> tuple[int, int]:
     return device_batch_size, share_of_step // device_batch_size
 
 
-def same_everywhere(facts: dict[str, Any]) -> dict[str, Any]:
-    """Makes sure that environment.json is true of every process.
+def same_everywhere(facts: Mapping[str, Any]) -> None:
+    """Makes sure that environment.json, and the recipe, are true of every process.
 
     Raises:
-        BadInput: a process runs on other versions, or on a processor with other features.
+        BadInput: a process read another recipe, or runs on other versions or a processor with other features.
     """
     for number, other in enumerate(gather(facts)):
         differing = [name for name in facts if facts[name] != other.get(name)]
         if differing:
             raise BadInput(
                 f"process {number} differs in {', '.join(f'{name} ({other.get(name)})' for name in differing)}; "
-                "train on nodes of one kind, with the same packages"
+                "train on nodes of one kind, with the same packages and params.yaml"
             )
-    return facts
 
 
 def run_folder(scratch_dir: Path, key: str) -> Path:
@@ -294,7 +294,7 @@ def main() -> None:
         return
     with alone("train"):
         train(
-            p,
+            read_params("train", TrainParams),  # again: what it is from here on is watched
             execution,
             TOKENIZED,
             TASK,
@@ -305,6 +305,7 @@ def main() -> None:
             ENVIRONMENT,
             SCRATCH / "train",
         )
+    barrier()  # no process reports success before rank 0 has published
 
 
 if __name__ == "__main__":
