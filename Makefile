@@ -6,6 +6,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 
 INSTALLED := $(VENV)/.installed
+# A file's tests stay in one process: they share what it made. More than four would not fit into a laptop's memory.
+PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: repro test test-fast test-exhaustive check setup
 
@@ -14,13 +16,13 @@ repro: $(INSTALLED)
 	dvc metrics show metrics/metrics.json
 
 test: $(INSTALLED)
-	python -m pytest -m "not exhaustive"
+	$(PYTEST) -m "not exhaustive"
 
 test-fast: $(INSTALLED)
-	python -m pytest -m "not slow and not exhaustive"
+	$(PYTEST) -m "not slow and not exhaustive"
 
 test-exhaustive: $(INSTALLED)
-	python -m pytest
+	$(PYTEST)
 
 check: $(INSTALLED)
 	ruff check .
