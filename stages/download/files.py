@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from datasets import Features
+from tqdm import tqdm
 
 from stages.download.source import (
     BATCH,
@@ -184,7 +185,7 @@ def _hash(files: Mapping[str, Sequence[Path]]) -> str:
 def _read_split(split: str, files: Sequence[Path], labelling: Labelling, spilled: Path) -> pa.Table:
     """Brings the columns of use from all files of a split into one memory-mapped table."""
     kind = _format(files[0])
-    rows = _batches(split, files, labelling)
+    rows = _counted(_batches(split, files, labelling), split)
     first = next(rows, None)
     if first is None:
         return pa.table({})
@@ -207,6 +208,14 @@ def _batches(split: str, files: Sequence[Path], labelling: Labelling) -> Iterato
                         "bring them to one"
                     )
                 yield batch
+
+
+def _counted(batches: Iterator[pa.RecordBatch], split: str) -> Iterator[pa.RecordBatch]:
+    """Shows on a terminal how many rows have passed; how many there are, a csv does not say."""
+    with tqdm(desc=f"read {split}", unit=" examples", disable=None) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(batch.num_rows)
 
 
 def _types(schema: pa.Schema) -> str:
