@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, List, load_from_disk
 
 from stages.download import files
 from stages.download.__main__ import DownloadParams, download
@@ -393,6 +393,51 @@ BAD = {
         {"label_names": None},
         r"a classification needs two or more different labels, got \['a'\]",
     ),
+    "a blank label": (
+        {"train": [*PAIRS, ("x", "y", "  ")], "validation": PAIRS},
+        {},
+        r"train.csv: row 5: no value in column 'y'",
+    ),
+    "a label that is no plain number": (
+        {"train": [("x", "y", "5"), ("v", "w", "05")], "validation": PAIRS},
+        {"problem_type": "regression"},
+        r"train.csv: row 2: a regression needs numbers in its label column, found '05'",
+    ),
+    "a label with an underscore": (
+        {"train": [("x", "y", "5"), ("v", "w", "1_000")], "validation": PAIRS},
+        {"problem_type": "regression"},
+        r"train.csv: row 2: a regression needs numbers in its label column, found '1_000'",
+    ),
+    "a number of more than 32 bits": (
+        {"train": [("x", "y", 1), ("v", "w", 1e39)], "validation": PAIRS},
+        {"problem_type": "regression"},
+        r"train.csv: row 2: label 1e\+39 is not a finite number of 32 bits; correct the row",
+    ),
+    "a class that is too large a number": (
+        {"train": [("x", "y", 1), ("v", "w", 10**20)], "validation": PAIRS},
+        {"label_names": None},
+        r"train.csv: column 'y': a class is a text or a whole number, found 1e\+20",
+    ),
+    "a validation split of -1": (
+        {"train": [("x", "y", 1), ("v", "w", 0.5)], "validation": [("x", "z", -1)]},
+        {"problem_type": "regression"},
+        r"validation.csv: the validation split has no labels, or -1 throughout",
+    ),
+    "a train split of -1": (
+        {"train": [("x", "y", -1)], "validation": PAIRS},
+        {"problem_type": "regression"},
+        r"train.csv: no labels in column 'y', or -1 throughout; the train split needs a label in every row",
+    ),
+    "fractions that leave nothing": (
+        {"train": PAIRS},
+        {"validation_fraction": 0.5, "test_fraction": 0.5},
+        r"download: validation_fraction 0.5, test_fraction 0.5 leave nothing of train; together they must be below 1",
+    ),
+    "files of the splits of GLUE": (
+        {},
+        {"dataset": "glue/mrpc", "split_files": {"train": "a"}},
+        r"download.split_files: glue/\* brings its own splits; set it to null",
+    ),
     "texts for a regression": (
         {"train": [("x", "y", "a")], "validation": [("x", "z", "a")]},
         {"problem_type": "regression"},
@@ -444,7 +489,9 @@ LABELS = {
     "positions": (["low", "mid", "high"], [0, 1, 2], [0, 1, 2]),
     "positions written as floats": (["low", "mid", "high"], ["0.0", "1.0", "2.0"], [0, 1, 2]),
     "booleans by name": (["true", "false"], ["true", "false", "true"], [0, 1, 0]),
+    "booleans as Python writes them": (["True", "False"], ["True", "False", "True"], [0, 1, 0]),
     "booleans learned": (None, ["true", "false", "true"], [1, 0, 1]),
+    "white space around them": (None, ["a ", "a", "b"], [0, 0, 1]),
     "a class called -1": (["-1", "1"], [-1, 1, -1], [0, 1, 0]),
 }
 
@@ -503,7 +550,7 @@ def test_an_idx_that_does_not_fit_is_replaced_by_row_numbers(run: Callable[..., 
         (
             [("x", "y", 0.5)],
             {},
-            "column 'y': a class is a text or a whole number, found double; check download.problem",
+            "column 'y': a class is a text or a whole number, found 0.5; check download.problem",
         ),
         (
             [("x", "y", ["a", None])],
@@ -613,6 +660,17 @@ def lay_folders(folder: Path) -> None:
     write_jsonl(folder / "validation" / "all.jsonl", PAIRS)
 
 
+def lay_hidden(folder: Path) -> None:
+    lay_folders(folder)
+    for hidden in (
+        ".ipynb_checkpoints/part9.parquet",
+        "train/.ipynb_checkpoints/part9.parquet",
+        "train/._part9.parquet",
+    ):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        write_parquet(folder / hidden, [("hidden", "row", 1)])
+
+
 def lay_saved(folder: Path) -> None:
     columns = [dict(zip("aby", map(list, zip(*rows, strict=True)), strict=True)) for rows in (ROWS, PAIRS)]
     saved = DatasetDict({"train": Dataset.from_dict(columns[0]), "validation": Dataset.from_dict(columns[1])})
@@ -623,6 +681,9 @@ def lay_saved(folder: Path) -> None:
 LAYOUTS: dict[str, tuple[Callable[[Path], None], dict[str, str] | None]] = {
     "shards named as the Hub names them": (lay_shards, None),
     "a folder for each split": (lay_folders, None),
+    "beside hidden files": (lay_hidden, None),
+    "a pattern beside hidden files": (lay_hidden, {"train": "**/part?.parquet", "validation": "**/*.jsonl"}),
+    "a pattern and a hidden file of its own": (lay_hidden, {"train": "train/*.parquet", "validation": "**/*.jsonl"}),
     "saved by datasets": (lay_saved, None),
     "a pattern for each split": (lay_shards, {"validation": "val*.csv", "train": "train-*"}),
     "a pattern across folders": (lay_folders, {"train": "**/part?.parquet", "validation": "**/all.jsonl"}),
@@ -674,6 +735,8 @@ def test_other_folders_and_files_are_left_alone(run: Callable[..., Any], tmp_pat
             {"train": "../data/a.csv"},
             r"split_files: train: expected a pattern inside download.dataset_files",
         ),
+        (["a.csv"], {"train": "**.csv"}, r"split_files: train: '\*\*.csv' is no pattern: Invalid pattern"),
+        ([".a.csv"], {"train": "*.csv"}, r"split_files: train: no file in .* matches '\*.csv'"),
         (["a.csv"], {"training": "a.csv"}, r"split_files: training: a split is train, validation or test"),
         (["a.csv", "b.csv"], {"validation": "b.csv"}, r"no train.csv.* say in download.split_files"),
         (["a.txt"], {"train": "a.txt"}, r"a.txt: the name says no format; expected csv\|tsv\|jsonl\|parquet\|arrow"),
@@ -710,7 +773,22 @@ def test_shards_with_other_columns_are_refused(run: Callable[..., Any], tmp_path
         (
             "train.jsonl",
             b'{"a": "x", "b": "y", "y": 1}\n{"a": "x", "b": "y", "y": "no"}\n',
-            r"train.jsonl: column 'y' holds values of several kinds",
+            r"train.jsonl: row 2: column 'y': \"no\" beside 1: values of several kinds; bring them to one",
+        ),
+        (
+            "train.jsonl",
+            b'{"a": "x", "b": "y", "y": 1}\n{"a": "x", "b": "y", "y": 36893488147419103232}\n',
+            r"train.jsonl: row 2: column 'y': 36893488147419103232 is beyond the whole numbers of 64 bits",
+        ),
+        (
+            "train.jsonl",
+            b'{"a": "x", "b": "y", "y": "no"}\n{"a": "x", "b": "y", "y": "\\ud83d"}\n',
+            r"""train.jsonl: row 2: column 'y': "\\ud83d" holds half a character""",
+        ),
+        (
+            "train.jsonl",
+            b'{"a": "x", "b": "y", "y": [1]}\n{"a": "x", "b": "y", "y": ["no", 1]}\n',
+            r"""train.jsonl: row 2: column 'y': \["no", 1\] holds what does not go together""",
         ),
         ("train.csv", "a,b,y\nGrößer,x,1\n".encode("latin-1"), r"train.csv: the text is not UTF-8; save it as UTF-8"),
         ("train.jsonl", '{"a": "Größer"}'.encode("latin-1"), r"train.jsonl: the text is not UTF-8"),
@@ -742,7 +820,7 @@ def test_a_csv_with_a_byte_order_mark_is_read(run: Callable[..., Any], tmp_path:
     [
         (["007", "7", "007"], ["007", "7"]),
         (["2024-01-02", "2023-01-02"], ["2023-01-02", "2024-01-02"]),
-        (["True", "False", "True"], ["false", "true"]),
+        (["True", "False", "True"], ["False", "True"]),
         (["1", "x"], ["1", "x"]),
         (["NA", "null"], ["NA", "null"]),
     ],
@@ -765,6 +843,181 @@ def test_label_names_that_datasets_stored_are_taken(run: Callable[..., Any], tmp
 
 
 MULTI = {"problem_type": "multi_label_classification", "label_names": None, "metrics": ["f1_micro"]}
+
+
+def save_codes(folder: Path, suffix: str, columns: dict[str, Any], feature: Any) -> None:
+    """Writes train and validation as `datasets` does, with label codes and, in the schema, their names."""
+    for split in ("train", "validation"):
+        rows = Dataset.from_dict(columns).cast_column("y", feature)
+        if suffix == "parquet":
+            rows.to_parquet(folder / f"{split}.parquet")
+        else:
+            rows.save_to_disk(folder / split)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+@pytest.mark.parametrize("order", [None, [str(code) for code in range(12)]])
+def test_stored_codes_are_positions_though_their_names_are_numbers(
+    order: list[str] | None, suffix: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    """class_encode_column sorts names as texts, so that 2 is called 10."""
+    names = sorted(map(str, range(12)))
+    rows = {"a": [f"it was {name}" for name in names], "b": names, "y": list(range(12))}
+    save_codes(tmp_path / "data", suffix, rows, ClassLabel(names=names))
+    train = run(label_names=order)["train"]
+    found = train.features["label"].names
+    assert found == (order or names)
+    assert [found[code] for code in train["label"]] == names
+
+
+def test_each_file_has_its_own_order_of_stored_names(run: Callable[..., Any], tmp_path: Path) -> None:
+    for split, names in {"train": ["bad", "good"], "validation": ["good", "bad"]}.items():
+        rows = Dataset.from_dict({"a": ["x", "v"], "b": [split] * 2, "y": [0, 1]})
+        rows.cast_column("y", ClassLabel(names=names)).to_parquet(tmp_path / "data" / f"{split}.parquet")
+    splits = run(label_names=None)
+    assert (splits["train"]["label"], splits["validation"]["label"]) == ([0, 1], [1, 0])
+
+
+def test_stored_codes_in_lists_are_positions_too(run: Callable[..., Any], tmp_path: Path) -> None:
+    rows = {"a": ["x", "v", "t"], "b": ["y", "w", "u"], "y": [[2, 0], [], [1]]}
+    save_codes(tmp_path / "data", "parquet", rows, List(ClassLabel(names=["1", "2", "0"])))
+    for names, expected in (
+        (None, [[1, 0, 1], [0, 0, 0], [0, 1, 0]]),
+        (["0", "1", "2"], [[1, 1, 0], [0] * 3, [0, 0, 1]]),
+    ):
+        assert run(**(MULTI | {"label_names": names}))["train"]["label"] == expected
+
+
+@pytest.mark.parametrize(("names", "expected"), [(["1", "2", "5"], [5.0, 1.0]), (["one", "two", "five"], [2.0, 0.0])])
+def test_a_regression_takes_stored_names_that_are_numbers_for_the_numbers(
+    names: list[str], expected: list[float], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    rows = {"a": ["x", "v"], "b": ["y", "w"], "y": [2, 0]}
+    save_codes(tmp_path / "data", "parquet", rows, ClassLabel(names=names))
+    assert run(problem_type="regression", metrics=["pearson"])["train"]["label"] == expected
+
+
+def test_a_code_without_a_name_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"a": ["x", "v"], "b": ["y", "w"], "y": [1, 0]}).cast_column(
+        "y", ClassLabel(names=["a", "b"])
+    )
+    for split in ("train", "validation"):
+        stored = rows.data.table.schema.with_metadata(rows.features.arrow_schema.metadata)
+        columns = pa.table({"a": ["x", "v"], "b": ["y", "w"], "y": pa.array([1, 7], pa.int64())})
+        pyarrow.parquet.write_table(columns.cast(stored), tmp_path / "data" / f"{split}.parquet")
+    with pytest.raises(
+        BadInput, match=r"train.parquet: column 'y': code 7 has no name among the 2 that are stored with it"
+    ):
+        run()
+
+
+@pytest.mark.parametrize("kind", ["classes", "sets"])
+def test_what_download_wrote_can_be_read_again(kind: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    """data/raw as somebody's dataset_files; the test split has no labels."""
+    labels = {"classes": ["10", "9", "10"], "sets": [["b", "c"], [], ["a", "b"]]}[kind]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", [(f"t{n}", split, y) for n, y in enumerate(labels)])
+    write_jsonl(tmp_path / "data" / "test.jsonl", [("t", "u", None)])
+    changes = MULTI if kind == "sets" else {"label_names": None}
+    first = run(**changes)
+    (tmp_path / "raw").rename(tmp_path / "written")
+    names = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
+    if kind == "sets":
+        with pytest.raises(BadInput, match="3 entries, each 0 or 1: one for each label; name these 3 labels"):
+            run(**changes, **names, dataset_files=str(tmp_path / "written"))
+        changes = changes | {"label_names": ["a", "b", "c"]}
+    second = run(**changes, **names, dataset_files=str(tmp_path / "written"))
+    for split in ("train", "validation", "test"):
+        assert first[split].to_dict() == second[split].to_dict()
+        assert first[split].features == second[split].features
+
+
+@pytest.mark.parametrize(
+    ("lists", "names", "expected"),
+    [
+        ([[0, 1, 0], [1, 0, 1], [0, 0, 0]], ["0", "1", "2"], [[0, 1, 0], [1, 0, 1], [0, 0, 0]]),
+        ([[0.0, 1.0], [1.0, 0.0]], ["red", "blue"], [[0, 1], [1, 0]]),  # as labels, both rows would have both
+        ([[0, 1], [1]], ["red", "blue"], [[1, 1], [0, 1]]),  # not equally long: labels
+        ([[0, 2], [1, 2]], ["red", "blue", "green"], [[1, 0, 1], [0, 1, 1]]),
+    ],
+)
+def test_lists_of_zeros_and_ones_have_a_place_for_each_label(
+    lists: list[Any], names: list[str], expected: list[Any], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", [(f"t{n}", split, y) for n, y in enumerate(lists)])
+    assert run(**(MULTI | {"label_names": names}))["train"]["label"] == expected
+
+
+def test_one_split_of_labels_makes_all_splits_labels(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "train.jsonl", [("x", "y", [0, 1]), ("v", "w", [1])])
+    write_jsonl(tmp_path / "data" / "validation.jsonl", [("x", "z", [1, 0])])
+    splits = run(**(MULTI | {"label_names": ["red", "blue"]}))
+    assert splits["validation"]["label"] == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ([["a"], ["b", "a", "b"]], r"row 2: label 'b' twice in the list; name each label of a row once"),
+        ([[0, 1, 0], [1, 0, 2]], r"row 1: label '0' twice in the list"),
+        ([[0, 1, 0], [1, 0, 1]], r"3 entries, each 0 or 1: one for each label; name these 3 labels, in their order"),
+    ],
+)
+def test_a_label_twice_in_a_row_is_refused(
+    lists: list[Any], message: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", [(f"t{n}", split, y) for n, y in enumerate(lists)])
+    with pytest.raises(BadInput, match=message):
+        run(**MULTI)
+
+
+def test_truth_values_of_a_csv_are_their_own_names_in_every_split(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_csv(tmp_path / "data" / "train.csv", [("x", "y", "True"), ("v", "w", "False"), ("t", "u", "Maybe")])
+    write_csv(tmp_path / "data" / "validation.csv", [("x", "z", "True"), ("v", "z", "False")])
+    splits = run(label_names=None)
+    assert splits["train"].features["label"].names == ["False", "Maybe", "True"]
+    assert splits["validation"]["label"] == [2, 0]
+
+
+def test_a_regression_takes_whole_numbers_of_any_size(run: Callable[..., Any], tmp_path: Path) -> None:
+    numbers = [2**24 + 1, -(2**53) - 1, 10**20, 3]
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [(f"t{n}", split, y) for n, y in enumerate(numbers)])
+    expected = [float(np.float32(number)) for number in numbers]
+    assert run(problem_type="regression", metrics=["pearson"])["train"]["label"] == expected
+    write_jsonl(tmp_path / "data" / "other.jsonl", [(f"t{n}", "", y) for n, y in enumerate(numbers[:2])])
+    one = {"dataset_files": str(tmp_path / "data" / "other.jsonl"), "validation_fraction": 0.5}
+    found = run(problem_type="regression", metrics=["pearson"], **one)
+    assert {*found["train"]["label"], *found["validation"]["label"]} == set(expected[:2])
+
+
+@pytest.mark.parametrize("written", ["-1.0", "-1", '""', "   "])
+def test_a_test_split_of_nothing_but_minus_one_or_blanks_is_unlabelled(
+    written: str, run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", PAIRS)
+    (tmp_path / "data" / "test.csv").write_text(f"a,b,y\nx,y,{written}\nv,w,{written}\n", encoding="utf-8")
+    assert run()["test"]["label"] == [-1, -1]
+    assert "every label" not in capsys.readouterr().err
+
+
+def test_a_test_split_of_a_label_that_stands_for_none_is_named(
+    run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "validation"):
+        write_csv(tmp_path / "data" / f"{split}.csv", [("x", split, -1), ("v", split, 1.5)])
+    write_csv(tmp_path / "data" / "test.csv", [("x", "z", -1)])
+    assert run(problem_type="regression", metrics=["pearson"])["test"]["label"] == [-1]
+    assert "every label of the test split is -1, which is a label of train too; it is taken" in capsys.readouterr().err
+
+
+def test_splits_come_in_one_order_whatever_the_source_has(run: Callable[..., Any], tmp_path: Path) -> None:
+    write_csv(tmp_path / "data" / "train.csv", ROWS)
+    write_csv(tmp_path / "data" / "test.csv", PAIRS)
+    assert list(run(validation_fraction=0.5)) == ["train", "validation", "test"]
 
 
 def test_labels_in_one_text_are_cut_at_the_delimiter(run: Callable[..., Any], tmp_path: Path) -> None:

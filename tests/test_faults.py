@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.hub import Fault, Files, Hub
+from tests.project import Project
 from tests.repositories import (
     NEW,
     OLD,
@@ -176,3 +177,26 @@ def test_a_fault_is_seen_as_the_page_says(row: Row, download: Downloader, checkp
     blobs = [path for path in (download.folder / "hf").rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in blobs if path.read_bytes() in damaged]
     assert not list(download.folder.rglob("was-here"))  # no program of a repository has run
+
+
+@pytest.mark.slow
+def test_under_dvc_the_earlier_outputs_are_gone_and_come_back_as_the_page_says(tiny: Project, tmp_path: Path) -> None:
+    outs = [tiny.folder / name for name in ("data/raw", "models/pretrained", "metrics/data.json")]
+
+    def contents() -> dict[Path, bytes]:
+        files = [file for out in outs for file in (out, *out.rglob("*")) if file.is_file()]
+        return {file: file.read_bytes() for file in files}
+
+    earlier = contents()
+    assert {outs[0] / "task.json", outs[1] / "model.safetensors", outs[2]} < set(earlier)
+    tiny.set(download__dataset="hub:someone/pairs", download__dataset_revision=OLD)
+    done = tiny.run("dvc", "repro", check=False, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode != 0 and "dataset someone/pairs: cannot be read from http://127.0.0.1:9" in done.stderr
+    assert not contents()  # before it runs a stage, DVC deletes what it will write
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    for command in ("dvc checkout", "git checkout metrics"):
+        assert f"`{command}`" in page
+        tiny.run(*command.split())
+    assert contents() == earlier
+    tiny.run("git", "checkout", "params.yaml")
+    assert tiny.repro() == []

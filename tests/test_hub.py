@@ -193,7 +193,8 @@ def test_private_repositories_open_to_the_usual_token_which_goes_nowhere_else(
         hub.seen.clear()
         hub.faults = [Fault("safetensors", status=500, times=1), Fault("/storage/", keep=200, reset=True, times=1)]
         done = download(hub, env={"HF_TOKEN": token}, **sources)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert token not in done.stdout
     told = {(request.host == hub.storage_host, request.authorization) for request in hub.seen}
     assert told == {(False, f"Bearer {token}"), (True, None)}
     written = [file for out in ("data", "models", "metrics", ".scratch") for file in (tmp_path / out).rglob("*")]
@@ -213,7 +214,7 @@ from pathlib import Path
 from stages.download.hub import read_hub
 from stages.download.source import Labelling
 labelling = Labelling("single_label_classification", "sentence1", "sentence2", "label", None)
-source = read_hub("someone/pairs", "{}", labelling, ["accuracy"], 20.0)
+source = read_hub("someone/pairs", "{}", None, labelling, ["accuracy"], 20.0)
 assert not Path(".scratch/hub").exists()
 assert pa.total_allocated_bytes() < 2**22, pa.total_allocated_bytes()
 table = source.tables["train"]
@@ -228,6 +229,51 @@ print(table.num_rows, table.nbytes > 2**26, table["sentence1"][99_999].as_py()[-
             text=True,
         )
     assert (done.stdout, done.stderr) == ("100000 True  99999\n", "")
+
+
+def test_stored_codes_are_positions_though_their_names_are_numbers(download: Downloader, tmp_path: Path) -> None:
+    """class_encode_column sorts names as texts: here the code 1 is called 10, and 2 is called 2."""
+    rows = [("zero", "none", 0), ("ten", "many", 1), ("two", "few", 2)]
+    files = dataset(default=Config({"train": rows, "validation": rows[:1]}, ("0", "10", "2")))
+    with hub_of(files) as hub:
+        done = download(hub, **PINNED_DATASET, label_names=["0", "2", "10"])
+    assert done.returncode == 0, done.stderr
+    train = load_from_disk(str(tmp_path / "data" / "raw"))["train"]
+    assert (train["label"][:], train.features["label"].names) == ([0, 2, 1], ["0", "2", "10"])
+
+
+def test_leakage_is_an_error_whatever_the_order_of_the_splits(download: Downloader, tmp_path: Path) -> None:
+    with hub_of(dataset(default=Config({"test": TRAIN, "validation": VALIDATION, "train": TRAIN}))) as hub:
+        line = assert_fails_cleanly(download(hub, **PINNED_DATASET, on_leakage="error"), tmp_path)
+    assert "2 of 2 test examples stand in train too; remove them" in line
+
+
+def test_splits_may_have_other_names_on_the_hub(download: Downloader, tmp_path: Path) -> None:
+    files = dataset(default=Config({"dev": VALIDATION, "train": TRAIN, "extra": OTHER}))
+    with hub_of(files) as hub:
+        done = download(hub, **PINNED_DATASET, split_files={"validation": "dev", "train": "train"})
+    assert (done.returncode, done.stderr) == (0, "")
+    splits = load_from_disk(str(tmp_path / "data" / "raw"))
+    assert {name: rows_of(split) for name, split in splits.items()} == {"train": TRAIN, "validation": VALIDATION}
+    assert list(splits) == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("split_files", "message"),
+    [
+        (
+            {"train": "train", "validation": "dev"},
+            "validation: dataset someone/pairs has no split 'dev', only train, validation",
+        ),
+        ({"train": "train", "validation": "train"}, "train: 'train' is another split too; name each once"),
+    ],
+)
+def test_a_split_that_the_dataset_lacks_or_that_is_taken_is_refused(
+    split_files: dict[str, str], message: str, download: Downloader, tmp_path: Path
+) -> None:
+    with hub_of(PAIRS) as hub:
+        line = assert_fails_cleanly(download(hub, **PINNED_DATASET, split_files=split_files), tmp_path)
+    assert line == f"download: params.yaml: download.split_files: {message}"
 
 
 @pytest.mark.slow

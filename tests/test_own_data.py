@@ -73,7 +73,7 @@ def test_an_example_of_the_readme_trains(example: str, case: str, project: Proje
         download__checkpoint_files="data/tiny",
         train__epochs=1,
     )
-    assert project.repro() == ["download", "tokenize", "train", "predict", "evaluate"]
+    assert project.repro() == ["download", "tokenize", "train", "predict", "evaluate", "report"]
     assert read_task(project.folder / "data" / "raw" / "task.json").label_names == names
     scores = json.loads(project.read("metrics/metrics.json"))["validation"]
     assert set(metrics) < set(scores)

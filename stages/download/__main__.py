@@ -11,7 +11,7 @@ from stages.download.checkpoint import fetch_checkpoint
 from stages.download.files import read_files
 from stages.download.guards import check_leakage, describe, table
 from stages.download.hub import read_glue, read_hub
-from stages.download.source import Labelling, Source
+from stages.download.source import Labelling, Source, in_order
 from stages.shared.errors import BadInput
 from stages.shared.execution import read_execution
 from stages.shared.params import params_dataclass, read_params
@@ -40,7 +40,7 @@ MetricName = Literal[
 class DownloadParams:
     dataset: str  # files | glue/<task> | hub:<owner>/<name>[:<config>]
     dataset_files: str  # a folder with the files of the splits, or one file that is the train split
-    split_files: dict[str, str] | None  # split -> pattern inside that folder; None: files are named after the splits
+    split_files: dict[str, str] | None  # split -> pattern inside that folder, or the Hub's name of it; None: by names
     dataset_revision: str | None  # 40-hex commit of a hub: dataset
     checkpoint: str  # package:<module>/<folder> | hub:<owner>/<name> | files
     checkpoint_files: str  # a folder with config, tokenizer and safetensors
@@ -74,7 +74,8 @@ def download(
         scratch.mkdir(parents=True)
         source = read_source(p, network_timeout, scratch)
         splits, label_names = canonical_splits(source)
-        splits = carve(splits, {"validation": p.validation_fraction, "test": p.test_fraction}, p.split_seed, scratch)
+        fractions = {"validation": p.validation_fraction, "test": p.test_fraction}
+        splits = in_order(carve(splits, fractions, p.split_seed, scratch))
         facts = describe(splits, label_names)
         print(table(facts))
         check_leakage(facts, p.on_leakage)
@@ -98,6 +99,8 @@ def download(
 def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Source:
     """Reads the tables that `download.dataset` names, with the columns and labels that belong to them."""
     if p.dataset.startswith("glue/"):
+        if p.split_files is not None:
+            raise BadInput("params.yaml: download.split_files: glue/* brings its own splits; set it to null")
         return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
     labelling = Labelling(
         p.problem_type, p.text_column, p.text_pair_column, p.label_column, p.label_names, p.label_delimiter
@@ -106,7 +109,7 @@ def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Sou
         return read_files(Path(p.dataset_files), p.split_files, labelling, list(p.metrics), scratch)
     if p.dataset.startswith("hub:"):
         name = p.dataset.removeprefix("hub:")
-        return read_hub(name, p.dataset_revision, labelling, list(p.metrics), network_timeout)
+        return read_hub(name, p.dataset_revision, p.split_files, labelling, list(p.metrics), network_timeout)
     raise BadInput(
         f"params.yaml: download.dataset: must be files, glue/<task> or hub:<owner>/<name>, got {p.dataset!r}"
     )

@@ -1,5 +1,6 @@
 """Brings rows to the columns `text`, `text_pair`, `label`, `idx`, and refuses rows that do not fit."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, Value
 
 from stages.download.guards import label_values, text_codes
-from stages.download.source import BATCH, UNLABELLED, Source, spill
+from stages.download.source import BATCH, NUMBER, UNLABELLED, Source, spill
 from stages.shared.errors import BadInput
+
+EXACT = 2.0**53  # up to here a float is the whole number that was written
 
 
 def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
@@ -30,12 +33,17 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
     labels = {split: _label_column(source, split) for split in source.tables}
     if labels["train"] is None:
         raise BadInput(
-            f"{source.places['train']}: no labels in column {labelling.label_column!r}; "
+            f"{source.places['train']}: no labels in column {labelling.label_column!r}, or {UNLABELLED} throughout; "
             "the train split needs a label in every row (download.label_column names the column)"
         )
     for split, column in labels.items():
         if column is None and split.split("_")[0] == "validation":
-            raise BadInput(f"{source.places[split]}: the {split} split has no labels; training is steered by it")
+            raise BadInput(
+                f"{source.places[split]}: the {split} split has no labels, or {UNLABELLED} throughout; "
+                "training is steered by it"
+            )
+        if column is None and labelling.label_column in source.tables[split].column_names:
+            _warn_of_a_label(source, split, labels["train"])
     encode = _ENCODERS[labelling.problem_type]
     feature, names, encoded = encode(source, labels)
     splits = {}
@@ -48,6 +56,17 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
         columns |= {"label": encoded[split], "idx": _idx_column(table)}
         splits[split] = _dataset(pa.table(columns), features)
     return splits, names
+
+
+def _warn_of_a_label(source: Source, split: str, train: pa.ChunkedArray) -> None:
+    """Says that a split of -1 throughout is taken for unlabelled, where train says that -1 is a label."""
+    found = source.tables[split][source.labelling.label_column]
+    if _throughout(found, UNLABELLED) and _numeric(train.type) and pc.any(pc.equal(train, UNLABELLED)).as_py():
+        print(
+            f"download: warning: {source.places[split]}: every label of the {split} split is {UNLABELLED}, "
+            "which is a label of train too; it is taken for unlabelled",
+            file=sys.stderr,
+        )
 
 
 def _dataset(table: pa.Table, features: Features) -> Dataset:
@@ -71,6 +90,9 @@ def carve(
         BadInput: validation is missing, or a fraction is given for a split that exists or leaves one empty.
     """
     wanted = {split: fraction for split, fraction in fractions.items() if fraction is not None}
+    given = ", ".join(f"{split}_fraction {fraction}" for split, fraction in wanted.items())
+    if sum(wanted.values()) >= 1:
+        raise BadInput(f"params.yaml: download: {given} leave nothing of train; together they must be below 1")
     for split in wanted:
         if any(name.split("_")[0] == split for name in splits):
             raise BadInput(
@@ -87,7 +109,6 @@ def carve(
     _, first, group = np.unique(text_codes([train]).codes[0], return_index=True, return_inverse=True)
     parts = _draw(_strata(train)[first], list(wanted.values()), np.random.default_rng(seed))[group]
     if len(np.unique(parts)) <= len(wanted):
-        given = ", ".join(f"{split}_fraction {fraction}" for split, fraction in wanted.items())
         raise BadInput(f"params.yaml: download: {given} of {len(train)} rows leaves a split empty")
     result = dict(splits)
     for number, split in enumerate(["train", *wanted]):
@@ -153,7 +174,7 @@ def _label_column(source: Source, split: str) -> pa.ChunkedArray | None:
     if pa.types.is_floating(labels.type):
         labels = pc.if_else(pc.is_nan(labels), None, labels)
     empty = labels.is_null()
-    if pc.all(empty).as_py() or (split != "train" and _throughout(labels, UNLABELLED)):
+    if pc.all(empty).as_py() or _throughout(labels, UNLABELLED):
         return None
     if source.labelling.label_delimiter is not None:
         return _cut(labels, source.labelling.label_delimiter, place)
@@ -181,7 +202,18 @@ def _cut(labels: pa.ChunkedArray, delimiter: str, place: str) -> pa.ChunkedArray
 
 
 def _throughout(labels: pa.ChunkedArray, value: int) -> bool:
-    return pa.types.is_integer(labels.type) and bool(pc.all(pc.equal(labels, value)).as_py())
+    """Says whether every label, or everything in the lists of labels, is that number."""
+    if _is_list(labels.type):
+        labels = pc.list_flatten(labels)
+    return _numeric(labels.type) and bool(pc.all(pc.equal(labels, value)).as_py())
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _text_column(source: Source, split: str, column: str) -> pa.ChunkedArray:
@@ -210,7 +242,7 @@ Encoded = tuple[Any, list[str], dict[str, Any]]
 def _encode_classes(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
     """One class a row: class indices, int64[rows]; -1 throughout where a split is unlabelled."""
     scalars = {split: _scalars(source, split, column) for split, column in labels.items() if column is not None}
-    positions, names = _positions(source, scalars)
+    positions, names = _positions(source, scalars, {split: np.arange(len(found)) for split, found in scalars.items()})
     if len(names) < 2 or len(set(names)) < len(names):
         raise BadInput(f"{source.places['train']}: a classification needs two or more different labels, got {names}")
     encoded: dict[str, Any] = {}
@@ -226,23 +258,30 @@ def _encode_classes(source: Source, labels: Mapping[str, pa.ChunkedArray | None]
 
 def _scalars(source: Source, split: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Makes sure that labels are texts or whole numbers; 1.0 is taken for 1."""
-    if pa.types.is_floating(column.type) and pc.all(pc.equal(column, pc.round(column))).as_py():
-        return column.cast(pa.int64())
+    found: Any = column.type
+    if pa.types.is_floating(column.type):
+        whole = pc.and_(pc.equal(column, pc.round(column)), pc.less(pc.abs(column), EXACT))
+        if pc.all(whole).as_py():
+            return column.cast(pa.int64())
+        found = column.filter(pc.invert(whole))[0].as_py()
     if not (
         pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     ):
         raise BadInput(
             f"{source.places[split]}: column {source.labelling.label_column!r}: a class is a text or a whole number, "
-            f"found {column.type}; check download.problem_type"
+            f"found {found}; check download.problem_type"
         )
     return column
 
 
-def _positions(source: Source, scalars: Mapping[str, Any]) -> tuple[dict[Any, int], list[str]]:
+def _positions(
+    source: Source, scalars: Mapping[str, Any], rows: Mapping[str, np.ndarray]
+) -> tuple[dict[Any, int], list[str]]:
     """Maps each label that occurs to its place among the label names, and returns both.
 
     Args:
         scalars: the labels of each labelled split, one by one, as texts or whole numbers.
+        rows: the row, from 0, that each of them belongs to: int64[labels].
 
     Raises:
         BadInput: a label has no place, or is never seen in train.
@@ -266,25 +305,13 @@ def _positions(source: Source, scalars: Mapping[str, Any]) -> tuple[dict[Any, in
                 reason = f"is never seen in train ({_some(names)}); add training rows with it or remove it here"
             else:
                 reason = f"is not among download.label_names {_some(names)}; add it there or correct the row"
-            raise BadInput(f"{source.places[split]}: row {_row(source, split, value)}: label {value!r} {reason}")
+            row = rows[split][pc.index(scalars[split], value).as_py()] + 1
+            raise BadInput(f"{source.places[split]}: row {row}: label {value!r} {reason}")
     return positions, names
 
 
 def _some(names: Sequence[str]) -> str:
     return str(names) if len(names) <= 10 else f"{names[:10]} and {len(names) - 10} more"
-
-
-def _row(source: Source, split: str, value: Any) -> int:
-    """Returns the number, from 1, of the first row whose label is, or holds, `value`."""
-    delimiter = source.labelling.label_delimiter
-    for number, label in enumerate(source.tables[split][source.labelling.label_column].to_pylist(), 1):
-        if delimiter is not None and label is not None:
-            label = [part.strip() for part in str(label).split(delimiter)]
-        held = label if isinstance(label, list) else [label]
-        held = [str(one).lower() if isinstance(one, bool) else one for one in held]
-        if value in held or str(value) in held:
-            return number
-    raise AssertionError(f"{value!r} is in no row")
 
 
 def _encode_numbers(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
@@ -294,64 +321,99 @@ def _encode_numbers(source: Source, labels: Mapping[str, pa.ChunkedArray | None]
         if column is None:
             encoded[split] = pa.array(np.full(source.tables[split].num_rows, UNLABELLED, dtype=np.float32))
             continue
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            found = next((value for value in column.to_pylist() if not _is_number(value)), column.type)
-            row = f"row {_row(source, split, found)}: " if isinstance(found, str) else ""
+        if not _numeric(column.type):
+            values = column.to_pylist()
+            wrong = (row for row, value in enumerate(values) if not NUMBER.fullmatch(str(value).strip()))
+            row = next(wrong, 0)  # where all look like numbers they are texts in a file that tells the two apart
             raise BadInput(
-                f"{source.places[split]}: {row}a regression needs numbers in its label column, found {found!r}"
+                f"{source.places[split]}: row {row + 1}: a regression needs numbers in its label column, "
+                f"found {str(values[row])[:40]!r}"
             )
-        finite = pc.is_finite(column)
+        numbers = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
+        finite = pc.is_finite(numbers)
         if not pc.all(finite).as_py():
-            row = pc.index(finite, False).as_py() + 1
-            raise BadInput(f"{source.places[split]}: row {row}: the label is not a finite number; correct the row")
-        encoded[split] = column.cast(pa.float32())
+            row = pc.index(finite, False).as_py()
+            raise BadInput(
+                f"{source.places[split]}: row {row + 1}: label {column[row].as_py()} is not a finite number of "
+                "32 bits; correct the row"
+            )
+        encoded[split] = numbers
     return Value("float32"), [], encoded
 
 
-def _is_number(text: Any) -> bool:
-    try:
-        return isinstance(float(text), float)
-    except (TypeError, ValueError):
-        return False
-
-
 def _encode_sets(source: Source, labels: Mapping[str, pa.ChunkedArray | None]) -> Encoded:
-    """Any number of classes a row, given as a list: float32[rows, classes] of 0 and 1; -1 where unlabelled."""
-    flat: dict[str, Any] = {}
-    for split, column in labels.items():
-        if column is None:
-            continue
-        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-            raise BadInput(
-                f"{source.places[split]}: multi-label rows need a list of labels, found {column.type}; "
-                "download.label_delimiter cuts texts into lists"
-            )
-        flat[split] = pc.list_flatten(column)
-        if flat[split].null_count:
-            row = _parents(column)[pc.index(flat[split].is_null(), True).as_py()] + 1
-            raise BadInput(f"{source.places[split]}: row {row}: null in the list of labels; remove it")
-        if len(flat[split]):
-            flat[split] = _scalars(source, split, flat[split])
+    """Any number of classes a row, given as a list: float32[rows, classes] of 0 and 1; -1 where unlabelled.
+
+    A list holds the labels of its row. Where all lists, in all splits, are equally long, with more than one entry and
+    nothing but 0 and 1, they have an entry for each label instead: as labels they would be the same in every row.
+    """
+    lists = {split: column for split, column in labels.items() if column is not None}
+    flat = {split: _members(source, split, column) for split, column in lists.items()}
+    rows = {split: _parents(column) for split, column in lists.items()}
+    sizes = {size for column in lists.values() for size in pc.unique(pc.list_value_length(column)).to_pylist()}
+    held = {value for members in flat.values() for value in pc.unique(members).to_pylist()}
+    if len(sizes) == 1 and max(sizes) > 1 and held <= {0, 1}:
+        for split, members in flat.items():
+            rows[split], flat[split] = _ones(source, members, max(sizes))
     if not len(flat["train"]):
         raise BadInput(f"{source.places['train']}: every list of labels is empty; there is nothing to learn")
-    positions, names = _positions(source, flat)
+    positions, names = _positions(source, flat, rows)
     encoded: dict[str, Any] = {}
-    for split, column in labels.items():
+    for split in labels:
         matrix = np.zeros((source.tables[split].num_rows, len(names)), dtype=np.float32)
-        if column is None:
-            matrix[:] = UNLABELLED
-        else:
+        if split in flat:
             found = pc.unique(flat[split])
             place_of = np.array([positions[value] for value in found.to_pylist()], dtype=np.int64)
-            matrix[_parents(column), place_of[pc.index_in(flat[split], value_set=found).to_numpy()]] = 1.0
+            places = place_of[pc.index_in(flat[split], value_set=found).to_numpy()]
+            _check_once(source, split, rows[split], places, names)
+            matrix[rows[split], places] = 1.0
+        else:
+            matrix[:] = UNLABELLED
         offsets = np.arange(0, matrix.size + 1, len(names), dtype=np.int32)
         encoded[split] = pa.ListArray.from_arrays(offsets, matrix.ravel())
     return List(Value("float32")), names, encoded
 
 
+def _members(source: Source, split: str, column: pa.ChunkedArray) -> Any:
+    """Returns the labels of all rows, one after the other, as texts or whole numbers."""
+    if not _is_list(column.type):
+        raise BadInput(
+            f"{source.places[split]}: multi-label rows need a list of labels, found {column.type}; "
+            "download.label_delimiter cuts texts into lists"
+        )
+    members = pc.list_flatten(column)
+    if members.null_count:
+        row = _parents(column)[pc.index(members.is_null(), True).as_py()] + 1
+        raise BadInput(f"{source.places[split]}: row {row}: null in the list of labels; remove it")
+    return _scalars(source, split, members) if len(members) else members
+
+
 def _parents(column: pa.ChunkedArray) -> np.ndarray:
     """Returns the row that each label of all rows together belongs to: int64[labels]."""
     return np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
+
+
+def _ones(source: Source, members: Any, width: int) -> tuple[np.ndarray, Any]:
+    """Turns lists with a 0 or a 1 for each label into the rows of the ones, int64[ones], and their labels' names."""
+    names = source.labelling.label_names
+    if names is None or len(names) != width:
+        raise BadInput(
+            f"{source.places['train']}: every list of labels has {width} entries, each 0 or 1: one for each label; "
+            f"name these {width} labels, in their order, in download.label_names"
+        )
+    rows, places = np.nonzero(members.to_numpy().reshape(-1, width))
+    return rows, pa.array(names).take(pa.array(places))
+
+
+def _check_once(source: Source, split: str, rows: np.ndarray, places: np.ndarray, names: Sequence[str]) -> None:
+    """Refuses a row, of those in int64[labels], that names a label, of those in int64[labels], more than once."""
+    _, first = np.unique(rows * len(names) + places, return_index=True)
+    if len(first) < len(rows):
+        again = np.setdiff1d(np.arange(len(rows)), first)[0]
+        raise BadInput(
+            f"{source.places[split]}: row {rows[again] + 1}: label {names[places[again]]!r} twice in the list; "
+            "name each label of a row once (or give all lists a 0 or a 1 for each of download.label_names)"
+        )
 
 
 _ENCODERS = {

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,22 +14,33 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from datasets import ClassLabel, Features
+from datasets import Features
+from tqdm import tqdm
 
-from stages.download.source import BATCH, Labelling, Source, spill
+from stages.download.source import (
+    BATCH,
+    NUMBER,
+    ORDER,
+    SPLIT,
+    Labelling,
+    Source,
+    check_split,
+    decode_labels,
+    in_order,
+    spill,
+    stored_names,
+)
 from stages.shared.errors import BadInput
 
 BLOCK = 2**24  # bytes of csv at once; a row may not be longer
-SPLIT = re.compile(r"train|(validation|test)(_\w+)?")
 SHARD = re.compile(r"(?P<split>\w+)(-\d+-of-(?P<total>\d+))?(?P<suffix>\.\w+(\.gz)?)?")
 FORMAT = re.compile(r".*\.(?:(csv|tsv|jsonl)(?:\.gz)?|(parquet|arrow))")
 KNOWN = "csv|tsv|jsonl|parquet|arrow"
-ORDER = ("train", "validation", "test")
-WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
-# A cell that is a number. Not one: 007, which is a text to whoever wrote it.
-NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
+WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,17})")  # and of 64 bits; a longer one is a number like any other
+MISFITS = (pa.ArrowException, OverflowError, UnicodeEncodeError)  # what pyarrow raises for values of no one type
 
 
 def read_files(
@@ -48,7 +60,9 @@ def read_files(
         split: _read_split(split, shards, labelling, scratch / f"{split}.arrow") for split, shards in files.items()
     }
     if labelling.label_names is None:
-        labelling = replace(labelling, label_names=_stored_names(files["train"][0], labelling.label_column))
+        labelling = replace(
+            labelling, label_names=stored_names(_stored_feature(_schema(files["train"][0]), labelling.label_column))
+        )
     return Source("files", _hash(files), tables, {split: _place(files[split]) for split in files}, labelling, metrics)
 
 
@@ -71,7 +85,7 @@ def find_files(path: Path, globs: Mapping[str, str] | None) -> dict[str, list[Pa
     for split, files in found.items():
         if len({_format(file) for file in files}) > 1:
             raise BadInput(f"{path}: the {split} split has files of several formats; bring them to one")
-    return {split: found[split] for split in sorted(found, key=lambda name: (ORDER.index(name.split("_")[0]), name))}
+    return in_order(found)
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
@@ -109,7 +123,7 @@ def _inside(folder: Path) -> list[Path]:
     if state.is_file():
         saved = json.loads(state.read_text(encoding="utf-8"))
         return [folder / file["filename"] for file in saved["_data_files"]]
-    files = sorted(file for file in folder.iterdir() if file.is_file() and _format(file))
+    files = sorted(file for file in folder.iterdir() if file.is_file() and _format(file) and not _hidden(file, folder))
     if not files:
         raise BadInput(f"{folder}: no {KNOWN} in it; a folder named after a split holds its files")
     return files
@@ -120,11 +134,14 @@ def _by_glob(folder: Path, globs: Mapping[str, str]) -> dict[str, list[Path]]:
     owner: dict[Path, str] = {}
     for split, pattern in globs.items():
         key = f"params.yaml: download.split_files: {split}"
-        if not SPLIT.fullmatch(split):
-            raise BadInput(f"{key}: a split is train, validation or test, or validation_<name> or test_<name>")
+        check_split(split)
         if not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise BadInput(f"{key}: expected a pattern inside download.dataset_files, got {pattern!r}")
-        found[split] = sorted(file for file in set(folder.glob(pattern)) if file.is_file())
+        try:
+            matched = set(folder.glob(pattern))
+        except ValueError as error:
+            raise BadInput(f"{key}: {pattern!r} is no pattern: {str(error).rstrip('.')}") from None
+        found[split] = sorted(file for file in matched if file.is_file() and not _hidden(file, folder))
         if not found[split]:
             raise BadInput(f"{key}: no file in {folder} matches {pattern!r}")
         for file in found[split]:
@@ -133,6 +150,11 @@ def _by_glob(folder: Path, globs: Mapping[str, str]) -> dict[str, list[Path]]:
                 raise BadInput(f"{key}: {file} is in the {owner[file]} split too; narrow one of the patterns")
             owner[file] = split
     return found
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    """Says whether a file, or a folder between `folder` and it, is hidden: .ipynb_checkpoints, ._train.csv."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _format(file: Path) -> str:
@@ -163,7 +185,7 @@ def _hash(files: Mapping[str, Sequence[Path]]) -> str:
 def _read_split(split: str, files: Sequence[Path], labelling: Labelling, spilled: Path) -> pa.Table:
     """Brings the columns of use from all files of a split into one memory-mapped table."""
     kind = _format(files[0])
-    rows = _batches(split, files, labelling)
+    rows = _counted(_batches(split, files, labelling), split)
     first = next(rows, None)
     if first is None:
         return pa.table({})
@@ -186,6 +208,14 @@ def _batches(split: str, files: Sequence[Path], labelling: Labelling) -> Iterato
                         "bring them to one"
                     )
                 yield batch
+
+
+def _counted(batches: Iterator[pa.RecordBatch], split: str) -> Iterator[pa.RecordBatch]:
+    """Shows on a terminal how many rows have passed; how many there are, a csv does not say."""
+    with tqdm(desc=f"read {split}", unit=" examples", disable=None) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(batch.num_rows)
 
 
 def _types(schema: pa.Schema) -> str:
@@ -283,8 +313,9 @@ def _read_parquet(file: Path, split: str, labelling: Labelling) -> Iterator[pa.R
         names = opened.schema_arrow.names
         labelling.check_columns(names, split, str(file))
         wanted = [name for name in labelling.columns if name in names]
+        feature = _stored_feature(opened.schema_arrow, labelling.label_column)
         for batch in opened.iter_batches(BATCH, columns=wanted):
-            yield _plain(batch.select(wanted))
+            yield _decoded(_plain(batch.select(wanted)), feature, labelling, file)
 
 
 def _read_arrow(file: Path, split: str, labelling: Labelling) -> Iterator[pa.RecordBatch]:
@@ -293,10 +324,11 @@ def _read_arrow(file: Path, split: str, labelling: Labelling) -> Iterator[pa.Rec
         labelling.check_columns(opened.schema.names, split, str(file))
         wanted = [name for name in labelling.columns if name in opened.schema.names]
         stream = isinstance(opened, pa.RecordBatchStreamReader)
+        feature = _stored_feature(opened.schema, labelling.label_column)
         batches = opened if stream else (opened.get_batch(number) for number in range(opened.num_record_batches))
         for batch in batches:
             if batch.num_rows:
-                yield _plain(batch.select(wanted))
+                yield _decoded(_plain(batch.select(wanted)), feature, labelling, file)
 
 
 def _open_arrow(mapped: pa.MemoryMappedFile) -> Any:
@@ -321,46 +353,79 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch(columns)
 
 
-def _stored_names(file: Path, label_column: str) -> list[str] | None:
-    """Returns the label names that `datasets` keeps in the schema of its files, if there are any."""
+def _decoded(batch: pa.RecordBatch, feature: Any, labelling: Labelling, file: Path) -> pa.RecordBatch:
+    """Puts names in the place of label codes."""
+    column = labelling.label_column
+    if column not in batch.schema.names:
+        return batch
+    labels = decode_labels(batch[column], feature, labelling, str(file))
+    return batch.set_column(batch.schema.get_field_index(column), column, labels)
+
+
+def _schema(file: Path) -> pa.Schema | None:
+    """Returns the schema that a file has, if its format has one."""
     if _format(file) == "parquet":
-        schema = pyarrow.parquet.read_schema(file)
-    elif _format(file) == "arrow":
+        return pyarrow.parquet.read_schema(file)
+    if _format(file) == "arrow":
         with pa.memory_map(str(file)) as mapped:
-            schema = _open_arrow(mapped).schema
-    else:
+            return _open_arrow(mapped).schema
+    return None
+
+
+def _stored_feature(schema: pa.Schema | None, column: str) -> Any:
+    """Returns what `datasets` keeps of a column in the schema of its files; None where it keeps nothing."""
+    if schema is None or b"huggingface" not in (schema.metadata or {}):
         return None
-    if b"huggingface" not in (schema.metadata or {}):
-        return None
-    feature = Features.from_arrow_schema(schema).get(label_column)
-    feature = getattr(feature, "feature", feature)  # of a list
-    return list(feature.names) if isinstance(feature, ClassLabel) else None
+    return Features.from_arrow_schema(schema).get(column)
 
 
 def _with_types(table: pa.Table, labelling: Labelling, parse: Callable[[list[str]], list[Any]], place: str) -> pa.Table:
     """Parses labels, each distinct one once, and `idx`; until then they are texts."""
     for name in {labelling.label_column, "idx"} - set(labelling.text_columns):
         column = table[name].combine_chunks().dictionary_encode()
+        parsed = parse(column.dictionary.to_pylist())
         try:
-            values = pa.array(parse(column.dictionary.to_pylist()))
-        except (pa.ArrowException, OverflowError):
+            values = pa.array(parsed)
+        except MISFITS:
             if name == labelling.label_column:
-                raise BadInput(f"{place}: column {name!r} holds values of several kinds; bring them to one") from None
-            values = pa.nulls(len(column.dictionary))  # somebody's own idx; the rows are counted instead
+                number, reason = _misfit(parsed)
+                row = pc.index(column.indices, number).as_py() + 1
+                raise BadInput(f"{place}: row {row}: column {name!r}: {reason}") from None
+            values = pa.nulls(len(parsed))  # somebody's own idx; the rows are counted instead
         table = table.set_column(table.schema.get_field_index(name), name, values.take(column.indices))
     return table
 
 
+def _misfit(values: list[Any]) -> tuple[int, str]:
+    """Returns the place of the first value that does not go with those before it, and says why."""
+    number = bisect_left(range(len(values)), True, key=lambda last: not _fits(values[: last + 1]))
+    found = json.dumps(values[number])[:40]
+    if _fits([values[number]]):
+        return number, f"{found} beside {json.dumps(values[0])[:40]}: values of several kinds; bring them to one"
+    if "\\ud" in found:
+        return number, f"{found} holds half a character (a lone surrogate); correct the row"
+    if isinstance(values[number], int):
+        return number, f"{found} is beyond the whole numbers of 64 bits; correct the row"
+    return number, f"{found} holds what does not go together; bring it to one kind"
+
+
+def _fits(values: list[Any]) -> bool:
+    try:
+        pa.array(values)
+    except MISFITS:
+        return False
+    return True
+
+
 def _parse_cells(cells: list[str]) -> list[Any]:
-    """Reads the distinct cells of a column: truth values or numbers where all of them are such, else texts."""
+    """Reads the distinct cells of a column: numbers where all of them are such, else texts; a blank one has no value.
+
+    Truth values are texts too: `True` is what it is called, in each split and in download.label_names.
+    """
     bare = [cell.strip() for cell in cells]
-    if {cell.lower() for cell in bare} <= {"true", "false"}:
-        return [cell.lower() == "true" for cell in bare]
-    if all(map(WHOLE.fullmatch, bare)):
-        return list(map(int, bare))
-    if all(map(NUMBER.fullmatch, bare)):
-        return list(map(float, bare))
-    return cells
+    filled = list(filter(None, bare))
+    kind = int if all(map(WHOLE.fullmatch, filled)) else float if all(map(NUMBER.fullmatch, filled)) else str
+    return [kind(cell) if cell else None for cell in bare]
 
 
 def _parse_json(cells: list[str]) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
+from tqdm import tqdm
 
 from stages.download.source import BATCH, UNLABELLED
 from stages.shared.errors import BadInput
@@ -33,6 +34,7 @@ def text_codes(splits: Sequence[Dataset]) -> TextCodes:
     Texts pass in batches, and 17 bytes a row are kept of them.
     """
     digests, swapped, empty = [], [], []
+    progress = tqdm(total=sum(map(len, splits)), desc="compare texts", unit=" examples", disable=None)
     for split in splits:
         table = split.data.table.select([name for name in ("text", "text_pair") if name in split.column_names])
         keys, flags, blank = bytearray(), bytearray(), 0
@@ -43,9 +45,11 @@ def text_codes(splits: Sequence[Dataset]) -> TextCodes:
                 flags.append(parts[0] > parts[-1])
                 # no line feed is left in a text; a lone surrogate cannot come out of Arrow
                 keys += hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=DIGEST).digest()
+            progress.update(batch.num_rows)
         digests.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST), len(flags), [None, pa.py_buffer(keys)]))
         swapped.append(np.frombuffer(flags, dtype=bool))
         empty.append(blank)
+    progress.close()
     numbers = pa.concat_arrays(digests).dictionary_encode().indices.to_numpy().astype(np.int64)
     ends = np.cumsum([len(split) for split in splits])
     return TextCodes(np.split(numbers, ends[:-1]), swapped, empty)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import datasets
 import pyarrow as pa
@@ -22,7 +22,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from yaml import YAMLError
 
 from stages.download.door import Unreachable, asked_for, open_door
-from stages.download.source import Labelling, Source
+from stages.download.source import Labelling, Source, check_split, decode_labels, stored_names
 from stages.shared.errors import BadInput
 from stages.shared.task import ProblemType
 
@@ -76,24 +76,34 @@ def read_glue(task: str, time_limit: float) -> Source:
     second = row.columns[1] if len(row.columns) == 2 else None
     labelling = Labelling(row.problem_type, row.columns[0], second, "label", row.label_names or None)
     trained_on = "mnli" if task == "ax" else task
-    source = read_hub(f"{GLUE_REPOSITORY}:{trained_on}", GLUE_REVISION, labelling, row.metrics, time_limit)
+    source = read_hub(f"{GLUE_REPOSITORY}:{trained_on}", GLUE_REVISION, None, labelling, row.metrics, time_limit)
     if task == "ax":
         kept = {split: table for split, table in source.tables.items() if not split.startswith("test")}
         name = f"{GLUE_REPOSITORY}:ax"
-        diagnostic, _ = _read_tables(name, GLUE_REVISION, time_limit)
+        diagnostic, _ = _read_tables(name, GLUE_REVISION, labelling, time_limit)
         source = replace(source, tables=kept | diagnostic, places={**source.places, **dict.fromkeys(diagnostic, name)})
     return replace(source, kind="glue")
 
 
-def read_hub(name: str, revision: str | None, labelling: Labelling, metrics: list[str], time_limit: float) -> Source:
-    """Reads every split of the Hub dataset `<owner>/<name>[:<config>]` at one commit.
+def read_hub(
+    name: str,
+    revision: str | None,
+    chosen: Mapping[str, str] | None,
+    labelling: Labelling,
+    metrics: list[str],
+    time_limit: float,
+) -> Source:
+    """Reads the splits of the Hub dataset `<owner>/<name>[:<config>]` at one commit.
 
     Args:
+        chosen: split name -> what the dataset calls it. None: all of the dataset's splits, as it calls them.
         time_limit: seconds that a request may bring next to nothing before it is given up.
 
     Raises:
-        BadInput: the Hub cannot be reached, or has no such dataset, configuration or commit, or a file is damaged.
+        BadInput: the Hub cannot be reached, has no such dataset, configuration, split or commit, or a file is damaged.
     """
+    for split in chosen or ():
+        check_split(split)
     repository = name.partition(":")[0]
     commit, files = look_up("dataset", repository, revision, time_limit)
     script = f"{repository.rpartition('/')[2]}.py"
@@ -104,14 +114,27 @@ def read_hub(name: str, revision: str | None, labelling: Labelling, metrics: lis
         )
     if "README.md" in files:
         _check_card(repository, commit, time_limit)
-    tables, features = _read_tables(name, commit, time_limit)
-    label = features.get(labelling.label_column)
-    names = getattr(getattr(label, "feature", label), "names", None)  # of a ClassLabel, or of a list of them
-    if labelling.label_names is None and names is not None and labelling.problem_type != "regression":
-        labelling = replace(labelling, label_names=list(names))
+    tables, names = _read_tables(name, commit, labelling, time_limit)
+    if labelling.label_names is None and labelling.problem_type != "regression":
+        labelling = replace(labelling, label_names=names)
+    if chosen is not None:
+        tables = _chosen(tables, chosen, name)
     if "train" not in tables:
-        raise BadInput(f"dataset {name}: no train split, only {', '.join(tables)}")
+        raise BadInput(
+            f"dataset {name}: no train split, only {', '.join(tables)}; say in download.split_files which it is"
+        )
     return Source("hub", commit, tables, dict.fromkeys(tables, name), labelling, metrics)
+
+
+def _chosen(tables: Mapping[str, pa.Table], chosen: Mapping[str, str], name: str) -> dict[str, pa.Table]:
+    """Takes the splits that `download.split_files` names; each of the dataset's own can be one of them only."""
+    for split, own in chosen.items():
+        key = f"params.yaml: download.split_files: {split}"
+        if own not in tables:
+            raise BadInput(f"{key}: dataset {name} has no split {own!r}, only {', '.join(tables)}")
+        if list(chosen.values()).count(own) > 1:
+            raise BadInput(f"{key}: {own!r} is another split too; name each once")
+    return {split: tables[own] for split, own in chosen.items()}
 
 
 def fetch_snapshot(repository: str, commit: str, patterns: list[str], time_limit: float) -> Path:
@@ -175,16 +198,25 @@ def _check_card(repository: str, commit: str, time_limit: float) -> None:
                 )
 
 
-def _read_tables(name: str, commit: str, time_limit: float) -> tuple[dict[str, pa.Table], Mapping[str, Any]]:
-    """Returns the rows of each split, memory-mapped, and the features of their columns."""
+def _read_tables(
+    name: str, commit: str, labelling: Labelling, time_limit: float
+) -> tuple[dict[str, pa.Table], list[str] | None]:
+    """Returns the rows of each split, memory-mapped but for labels that are codes, and the names of those codes."""
     repository, _, config = name.partition(":")
     remedy = "check the configuration (hub:<owner>/<name>:<config>) and the network, or use local files"
     with _hub(f"dataset {name}", remedy, time_limit):
         datasets.config.HF_ENDPOINT = constants.ENDPOINT  # which has lost the slash that HF_ENDPOINT may end with
         datasets.logging.set_verbosity(logging.CRITICAL)  # what it has to say is said in one line, below
         splits = _intact("dataset", repository, commit, ["*"], lambda: _load(repository, config or None, commit))
-    features = next(iter(splits.values())).features
-    return {str(split): rows.data.table for split, rows in splits.items()}, features
+    column = labelling.label_column
+    tables = {}
+    for split, rows in splits.items():
+        table = rows.data.table
+        if column in table.column_names:
+            labels = decode_labels(table[column], rows.features[column], labelling, f"dataset {name}: {split}")
+            table = table.set_column(table.column_names.index(column), column, labels)
+        tables[str(split)] = table
+    return tables, stored_names(next(iter(splits.values())).features.get(column))
 
 
 def _load(repository: str, config: str | None, commit: str) -> dict[str, datasets.Dataset]:
