@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from ruamel.yaml.error import YAMLError
 from scipy.stats import binomtest
 
 from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision, git, stale
@@ -445,7 +446,7 @@ def main(arguments: Sequence[str]) -> int:
             warn_of_stale(new)
             p = read_params("evaluate", EvaluateParams, Path(repo.root_dir) / "params.yaml")
             report = compare(old, new, p, options.margin, options.flips)
-    except (Unanswerable, BadInput, DvcException) as error:
+    except (Unanswerable, BadInput, DvcException, YAMLError) as error:
         print(f"compare: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print((as_json if options.json else as_markdown if options.markdown else as_text)(report))

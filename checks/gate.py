@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
                 print("gate: params.yaml has no rules under `gate`; nothing was asked")
                 return 0
             outcomes = judge_all(rules, Revision(WORKSPACE, None, repo), root)
-    except (Unanswerable, BadInput, DvcException) as error:
+    except (Unanswerable, BadInput, DvcException, YAMLError) as error:
         print(f"gate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print("\n".join(f"{'pass' if passed else 'FAIL'}  {why}" for passed, why in outcomes))

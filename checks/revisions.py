@@ -168,6 +168,7 @@ def stale(repo: Any) -> list[str]:
     for stage in (stage for stage in stages if stage.cmd):
         changes: dict[str, Any] = {}
         for entry in status.get(stage.addressing, []):
-            changes |= entry if isinstance(entry, dict) else {}
+            changes |= entry if isinstance(entry, dict) else {entry: {}}
+        changes.pop("always changed", None)  # what its last run made is judged like any other's
         reasons += changed_inputs(stage, changes, made, [])
     return list(dict.fromkeys(reasons))

@@ -96,7 +96,7 @@ def base_model(run: Run) -> str | None:
 
 
 def metric_rows(run: Run) -> list[dict[str, Any]]:
-    """Returns a row for every metric of every split, with its interval and the best constant answer's score, or None."""
+    """Returns a row for every metric of every split, with its interval and the best constant answer's score."""
     unknown = dict.fromkeys(("low", "high", "baseline"))
     return [
         {
