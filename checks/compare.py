@@ -5,8 +5,8 @@
 OLD is main by default, or HEAD where the working tree has changes; NEW is the workspace. Scored are the splits of
 params.yaml's `evaluate`, with its confidence, resamples and seed. The interval is the paired bootstrap's: both models
 on the same resampled examples. "equivalent" means that the whole interval lies within the margin, in the metric's own
-unit; it is said before "better" or "worse", which then are too small to matter. All three need enough examples or
-flips, whatever the interval (`verdict` says how many).
+unit; it is said before "better" or "worse", which then are too small to matter. And where few predictions
+flip, no interval is enough for a word (`verdict` says why, and what is).
 Exit status: 0 with an answer, whatever it is; 2 when there is none.
 """
 
@@ -15,9 +15,8 @@ import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from stages.shared.errors import BadInput
 from stages.shared.markdown import plain
 from stages.shared.params import read_params
 from stages.shared.scoring import CLASSES, METRICS, NUMBERS, predict_labels
-from stages.shared.statistics import FEWEST, bootstrap_intervals, plain_scores
+from stages.shared.statistics import FEWEST, bootstrap_intervals, plain_scores, swap_p_values
 from stages.shared.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
@@ -52,6 +51,7 @@ class Difference:
     difference: float  # new minus old
     low: float
     high: float
+    p_value: float | None  # could chance alone make so much of the flips? None: flips do not make the metric
     verdict: str
 
 
@@ -169,11 +169,13 @@ def compare_split(
     """Compares two models' logits, float32[examples, columns], for the same examples."""
     olds, news = (plain_scores(task, labels, logits) for logits in (before, after))
     intervals = bootstrap_intervals(task, labels, [before, after], p.confidence, p.resamples, p.seed)
-    counts, p_value = None, None
+    counts: dict[str, int] | None = None
+    p_values: dict[str, float] = {}
     if task.problem_type != NUMBERS:
         kinds = flip_kinds(labels, predict_labels(task, before), predict_labels(task, after))
         counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
-        p_value = mcnemar(counts["wrong -> right"], counts["right -> wrong"])
+        p_values = swap_p_values(task, labels, before, after, p.resamples, p.seed)
+        p_values["accuracy"] = mcnemar(counts["wrong -> right"], counts["right -> wrong"])
     differences = [
         Difference(
             name,
@@ -182,52 +184,35 @@ def compare_split(
             news[name] - olds[name],
             low,
             high,
-            verdict(name, low, high, margin, p.confidence, len(labels), counts),
+            p_values.get(name),
+            verdict(name, low, high, margin, p.confidence, len(labels), p_values.get(name)),
         )
         for name, (_, low, high) in intervals.items()
     ]
-    return SplitReport(split, len(labels), differences, counts, p_value, [])
+    return SplitReport(split, len(labels), differences, counts, p_values.get("accuracy"), [])
 
 
 def verdict(
-    metric: str,
-    low: float,
-    high: float,
-    margin: float,
-    confidence: float,
-    examples: int,
-    flips: Mapping[str, int] | None,
+    metric: str, low: float, high: float, margin: float, confidence: float, examples: int, p_value: float | None
 ) -> str:
     """Says in words what the interval of new minus old means; checks.gate goes by the same words.
 
     A metric of predictions knows the two models by their flips alone, and of few flips the bootstrap makes too much:
     three that all go one way leave no resample on the other side, and the interval excludes 0, though a coin throws
-    three alike in a quarter of all cases. So such a metric is "better" or "worse" only where an exact test could say
-    so: the accuracy by McNemar's, any other metric with as many flips as that test needs to say anything. Likewise no
-    flip makes an interval of no width: "equivalent" takes so many examples that the flips which may be missed by
-    chance lie within the margin.
+    three alike in a quarter of all cases. Of two equal models and 408 examples of which 5 flip, it "tells apart" one
+    pair in ten. So such a metric is "better" or "worse" only where a test that needs no large sample says so too: the
+    accuracy by McNemar's, any other by `swap_p_values`. Likewise no flip makes an interval of no width: "equivalent"
+    takes so many examples that the flips which may be missed by chance lie within the margin.
 
     Args:
-        flips: how many examples are predicted otherwise, by kind; None for a regression.
+        p_value: of that test; None for the loss and for regressions, which every example moves.
     """
-    counted = None if metric == "loss" else flips
-    enough = counted is None or unseen_flips(examples, confidence) <= margin
-    if -margin <= low and high <= margin and enough:
+    seen = p_value is None or unseen_flips(examples, confidence) <= margin
+    if -margin <= low and high <= margin and seen:
         return f"equivalent within {margin:g}"
-    if low <= 0 <= high or (counted is not None and not _told_apart(metric, confidence, counted)):
+    if low <= 0 <= high or (p_value is not None and p_value >= 1 - confidence):
         return "cannot be told apart"
     return "better" if (low > 0) == greater_is_better(metric) else "worse"
-
-
-def _told_apart(metric: str, confidence: float, flips: Mapping[str, int]) -> bool:
-    if metric == "accuracy":
-        return mcnemar(flips["wrong -> right"], flips["right -> wrong"]) < 1 - confidence
-    return sum(flips.values()) >= fewest_flips(confidence)
-
-
-def fewest_flips(confidence: float) -> int:
-    """Returns how many flips, all one way, McNemar's exact test needs to be sure: 6 for 95 %."""
-    return next(flips for flips in count(1) if mcnemar(flips, 0) < 1 - confidence)
 
 
 def unseen_flips(examples: int, confidence: float) -> float:

@@ -96,49 +96,51 @@ def test_parameters_that_were_not_run_are_warned_of(predicted: Project, capsys: 
 def test_the_words_follow_the_interval_and_the_metrics_direction(
     metric: str, low: float, high: float, words: str
 ) -> None:
-    flips = None if metric == "mean_squared_error" else kinds(40, 10)
-    assert compare.verdict(metric, low, high, 0.005, 0.95, 2000, flips) == words
-
-
-def kinds(gained: int, lost: int, other: int = 0) -> dict[str, int]:
-    return {"wrong -> right": gained, "right -> wrong": lost, "wrong -> wrong": other}
+    p_value = 0.001 if metric == "accuracy" else None
+    assert compare.verdict(metric, low, high, 0.005, 0.95, 2000, p_value) == words
 
 
 @pytest.mark.parametrize(
-    ("metric", "flips", "confidence", "words"),
+    ("metric", "p_value", "confidence", "words"),
     [
-        ("accuracy", kinds(3, 0), 0.95, "cannot be told apart"),  # p = 0.25
-        ("accuracy", kinds(5, 0), 0.95, "cannot be told apart"),  # p = 0.0625
-        ("accuracy", kinds(6, 0), 0.95, "better"),  # p = 0.03125
-        ("accuracy", kinds(6, 0), 0.99, "cannot be told apart"),
-        ("accuracy", kinds(28, 17), 0.95, "cannot be told apart"),  # p = 0.135
-        ("f1", kinds(5, 0), 0.95, "cannot be told apart"),
-        ("f1", kinds(5, 1), 0.95, "better"),
-        ("f1_macro", kinds(2, 1, 3), 0.95, "better"),
-        ("f1", kinds(7, 0), 0.99, "cannot be told apart"),
-        ("f1", kinds(8, 0), 0.99, "better"),
-        ("loss", kinds(0, 0), 0.95, "worse"),
+        ("accuracy", compare.mcnemar(3, 0), 0.95, "cannot be told apart"),  # 0.25
+        ("accuracy", compare.mcnemar(5, 0), 0.95, "cannot be told apart"),  # 0.0625
+        ("accuracy", compare.mcnemar(6, 0), 0.95, "better"),  # 0.03125
+        ("accuracy", compare.mcnemar(6, 0), 0.99, "cannot be told apart"),
+        ("f1", 0.06, 0.95, "cannot be told apart"),
+        ("f1", 0.04, 0.95, "better"),
+        ("loss", None, 0.95, "worse"),
     ],
 )
 def test_few_flips_tell_nothing_apart_whatever_the_interval(
-    metric: str, flips: dict[str, int], confidence: float, words: str
+    metric: str, p_value: float | None, confidence: float, words: str
 ) -> None:
-    assert compare.verdict(metric, 0.007, 0.03, 0.005, confidence, 408, flips) == words
+    assert compare.verdict(metric, 0.007, 0.03, 0.005, confidence, 408, p_value) == words
+
+
+@pytest.mark.parametrize("gained", [3, 5, 6])
+def test_three_flips_one_way_are_no_difference_and_six_are(
+    predicted: Project, capsys: pytest.CaptureFixture[str], gained: int
+) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(40 - gained)))
+    accuracy, f1, _ = answer(capsys, "main")["splits"][0]["differences"]
+    assert accuracy["low"] > 0 and f1["low"] > 0
+    assert accuracy["p_value"] == pytest.approx(2 ** (1 - gained)) and f1["p_value"] == pytest.approx(
+        2 ** (1 - gained), abs=0.02
+    )
+    expected = "better" if gained == 6 else "cannot be told apart"
+    assert (accuracy["verdict"], f1["verdict"]) == (expected, expected)
 
 
 @pytest.mark.parametrize(("examples", "words"), [(408, "cannot be told apart"), (598, "equivalent within 0.005")])
 def test_no_flip_is_equivalent_only_among_many_examples(examples: int, words: str) -> None:
     """3 / 408 of new examples may flip, more than the margin; 1 - 0.05 ** (1 / 598) is just below 0.005."""
-    assert compare.verdict("f1", 0.0, 0.0, 0.005, 0.95, examples, kinds(0, 0)) == words
-    assert compare.verdict("loss", -0.001, 0.001, 0.005, 0.95, examples, kinds(0, 0)) == "equivalent within 0.005"
-
-
-def test_the_fewest_flips_are_those_that_the_exact_test_needs() -> None:
-    assert [compare.fewest_flips(confidence) for confidence in (0.9, 0.95, 0.99)] == [5, 6, 8]
+    assert compare.verdict("f1", 0.0, 0.0, 0.005, 0.95, examples, 1.0) == words
+    assert compare.verdict("loss", -0.001, 0.001, 0.005, 0.95, examples, None) == "equivalent within 0.005"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("share", "flips"), [(0.5, 5), (0.68, 10), (0.68, 20), (0.68, 50)])
+@pytest.mark.parametrize(("share", "flips"), [(0.5, 5), (0.2, 12), (0.68, 20), (0.68, 50)])
 def test_equal_models_are_told_apart_in_one_of_twenty_samples_at_most(share: float, flips: int) -> None:
     """Both models' predictions of an example differ by a coin alone; the bare interval excludes 0 in 12 % at 5."""
     generator = np.random.default_rng(0)

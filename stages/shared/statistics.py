@@ -124,6 +124,62 @@ def _constant_answers(task: Task, labels: np.ndarray, actual: np.ndarray) -> Ite
     yield np.asarray(labels[rows[counts.argmax()]], dtype=np.float64), float(counts.max())
 
 
+def swap_p_values(
+    task: Task, labels: np.ndarray, before: np.ndarray, after: np.ndarray, resamples: int, seed: int
+) -> dict[str, float]:
+    """Returns for each metric of counts how often chance alone makes two models differ by as much, in either direction.
+
+    The randomization test (Noreen 1989; Yeh 2000 for F1): were the models alike, each flip could as well have gone the
+    other way, so all flips are swapped or not by a coin. It needs no large sample: for the accuracy it is McNemar's
+    exact test, and k flips that all go one way are no less likely than 2 ** (1 - k).
+
+    Args:
+        labels: as in `scoring.score`, of classes or of sets.
+        before: the one model's logits, float32[examples, columns]; `after` are the other's.
+    """
+    actual, old, new = (
+        _members(task, array) for array in (labels, *(predict_labels(task, x) for x in (before, after)))
+    )
+    changed = (old != new).any(axis=1)
+    codes = np.concatenate([actual[changed], old[changed], new[changed]], axis=1)
+    kinds, number = np.unique(codes, axis=0, return_counts=True)
+    is_in, was, becomes = (part.astype(np.float64) for part in np.split(kinds, 3, axis=1))
+    # What one flip of each kind changes: hits and predictions of each label, and right examples.
+    steps = np.concatenate([(becomes - was) * is_in, becomes - was], axis=1)
+    right = (becomes == is_in).all(axis=1).astype(np.float64) - (was == is_in).all(axis=1)
+    steps = np.concatenate([steps, right[:, np.newaxis]], axis=1)
+    start = np.concatenate([(old & actual).sum(0), old.sum(0), [(old == actual).all(axis=1).sum()]]).astype(np.float64)
+    size, columns = np.array([len(labels)], dtype=np.float64), task.columns
+    every = actual.sum(axis=0, dtype=np.float64)[np.newaxis]
+    formulas = _formulas(task)
+
+    def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+        both, predicted, hits = np.split(counts, [columns, 2 * columns], axis=1)
+        one = _Counts(both, predicted, np.repeat(every, len(counts), axis=0), hits[:, 0], size)
+        return {name: formula(one) for name, formula in formulas.items()}
+
+    def differences(swapped: np.ndarray) -> dict[str, np.ndarray]:
+        moved = swapped @ steps
+        first, second = scores(start + moved), scores(start + number @ steps - moved)
+        return {name: np.abs(second[name] - first[name]) for name in formulas}
+
+    own = differences(np.zeros((1, len(number))))
+    generator = np.random.default_rng(seed)
+    draws = min(resamples, max(1000, 10 * CHUNK // max(len(number), 1)))
+    rows = max(1, CHUNK // max(len(number), columns))
+    as_far = dict.fromkeys(formulas, 1)  # the sample itself
+    for done in range(0, draws, rows):
+        swapped = generator.binomial(number, 0.5, size=(min(rows, draws - done), len(number)))
+        for name, values in differences(swapped.astype(np.float64)).items():
+            as_far[name] += int((values >= own[name] - SAME).sum())
+    return {name: count / (draws + 1) for name, count in as_far.items()}
+
+
+def _members(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Writes classes, int64[examples], or sets, float32[examples, labels], as bool[examples, labels]."""
+    return labels == 1 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(task.columns)
+
+
 def wilson_interval(right: int, examples: int, confidence: float) -> Interval:
     """Returns the score interval of a proportion (Wilson 1927), which needs no resampling and no large sample."""
     low, high = binomtest(right, examples).proportion_ci(confidence, method="wilson")
