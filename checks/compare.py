@@ -5,7 +5,8 @@
 OLD is main by default, or HEAD where the working tree has changes; NEW is the workspace. Scored are the splits of
 params.yaml's `evaluate`, with its confidence, resamples and seed. The interval is the paired bootstrap's: both models
 on the same resampled examples. "equivalent" means that the whole interval lies within the margin, in the metric's own
-unit; it is said before "better" or "worse", which then are too small to matter.
+unit; it is said before "better" or "worse", which then are too small to matter. And where few predictions
+flip, no interval is enough for a word (`verdict` says why, and what is).
 Exit status: 0 with an answer, whatever it is; 2 when there is none.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import logging
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,15 +24,17 @@ import numpy as np
 import pyarrow as pa
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from ruamel.yaml.error import YAMLError
 from scipy.stats import binomtest
 
-from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision, git
+from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision, git, stale
 from checks.verify import belonging
 from stages.evaluate.__main__ import EvaluateParams, chosen_splits
 from stages.shared.errors import BadInput
+from stages.shared.markdown import plain
 from stages.shared.params import read_params
 from stages.shared.scoring import CLASSES, METRICS, NUMBERS, predict_labels
-from stages.shared.statistics import FEWEST, bootstrap_intervals, plain_scores
+from stages.shared.statistics import FEWEST, bootstrap_intervals, plain_scores, swap_p_values
 from stages.shared.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
@@ -47,6 +51,7 @@ class Difference:
     difference: float  # new minus old
     low: float
     high: float
+    p_value: float | None  # could chance alone make so much of the flips? None: flips do not make the metric
     verdict: str
 
 
@@ -95,7 +100,14 @@ def compare(old: Revision, new: Revision, p: EvaluateParams, margin: float = MAR
     """
     task, olds = same_task(old, new), old.files(PREDICTIONS)
     news = new.files(PREDICTIONS)
-    both = sorted({Path(name).parts[0] for name in olds} & {Path(name).parts[0] for name in news})
+    predicted = [sorted({Path(name).parts[0] for name in files}) for files in (olds, news)]
+    both = [split for split in predicted[0] if split in predicted[1]]
+    if not both:
+        had = " and ".join(
+            f"{one.name} predicted {', '.join(splits) or 'none'}"
+            for one, splits in zip((old, new), predicted, strict=True)
+        )
+        raise Unanswerable(f"no split in common: {had}")
     reports = []
     for split in chosen_splits(p.splits, both):
         labels, (before, after) = same_examples(old, new, split)
@@ -157,25 +169,58 @@ def compare_split(
     """Compares two models' logits, float32[examples, columns], for the same examples."""
     olds, news = (plain_scores(task, labels, logits) for logits in (before, after))
     intervals = bootstrap_intervals(task, labels, [before, after], p.confidence, p.resamples, p.seed)
+    counts: dict[str, int] | None = None
+    p_values: dict[str, float] = {}
+    if task.problem_type != NUMBERS:
+        kinds = flip_kinds(labels, predict_labels(task, before), predict_labels(task, after))
+        counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
+        p_values = swap_p_values(task, labels, before, after, p.resamples, p.seed)
+        p_values["accuracy"] = mcnemar(counts["wrong -> right"], counts["right -> wrong"])
     differences = [
-        Difference(name, olds[name], news[name], news[name] - olds[name], low, high, verdict(name, low, high, margin))
+        Difference(
+            name,
+            olds[name],
+            news[name],
+            news[name] - olds[name],
+            low,
+            high,
+            p_values.get(name),
+            verdict(name, low, high, margin, p.confidence, len(labels), p_values.get(name)),
+        )
         for name, (_, low, high) in intervals.items()
     ]
-    if task.problem_type == NUMBERS:
-        return SplitReport(split, len(labels), differences, None, None, [])
-    kinds = flip_kinds(labels, predict_labels(task, before), predict_labels(task, after))
-    counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
-    p_value = mcnemar(counts["wrong -> right"], counts["right -> wrong"])
-    return SplitReport(split, len(labels), differences, counts, p_value, [])
+    return SplitReport(split, len(labels), differences, counts, p_values.get("accuracy"), [])
 
 
-def verdict(metric: str, low: float, high: float, margin: float) -> str:
-    """Says in words what the interval of new minus old means."""
-    if -margin <= low and high <= margin:
+def verdict(
+    metric: str, low: float, high: float, margin: float, confidence: float, examples: int, p_value: float | None
+) -> str:
+    """Says in words what the interval of new minus old means; checks.gate goes by the same words.
+
+    A metric of predictions knows the two models by their flips alone, and of few flips the bootstrap makes too much:
+    three that all go one way leave no resample on the other side, and the interval excludes 0, though a coin throws
+    three alike in a quarter of all cases. Of two equal models and 408 examples of which 5 flip, it "tells apart" one
+    pair in ten. So such a metric is "better" or "worse" only where a test that needs no large sample says so too: the
+    accuracy by McNemar's, any other by `swap_p_values`. Likewise no flip makes an interval of no width: "equivalent"
+    takes so many examples that the flips which may be missed by chance lie within the margin.
+
+    Args:
+        p_value: of that test; None for the loss and for regressions, which every example moves.
+    """
+    seen = p_value is None or unseen_flips(examples, confidence) <= margin
+    if -margin <= low and high <= margin and seen:
         return f"equivalent within {margin:g}"
-    if low <= 0 <= high:
+    if low <= 0 <= high or (p_value is not None and p_value >= 1 - confidence):
         return "cannot be told apart"
     return "better" if (low > 0) == greater_is_better(metric) else "worse"
+
+
+def unseen_flips(examples: int, confidence: float) -> float:
+    """Returns the largest share of flips that may well show none in a sample: 3 / examples for 95 %.
+
+    The "rule of three" (Hanley & Lippman-Hand 1983), not rounded.
+    """
+    return float(1 - (1 - confidence) ** (1 / examples))
 
 
 def greater_is_better(metric: str) -> bool:
@@ -244,6 +289,8 @@ def texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
 
 def _predictions(revision: Revision, split: str) -> tuple[np.ndarray, np.ndarray]:
     files = revision.files(PREDICTIONS)
+    if f"{split}/logits.npy" not in files:
+        raise Unanswerable(f"{revision.name}: the {split} split was not predicted")
     labels, logits = (np.load(files[f"{split}/{name}.npy"], mmap_mode="r") for name in ("labels", "logits"))
     return labels, logits
 
@@ -277,7 +324,7 @@ def choose_revisions(repo: Any, old: str | None, new: str | None) -> tuple[Revis
 def warn_of_stale(new: Revision) -> None:
     """Says on stderr if the workspace's predictions are not those of its parameters and code."""
     if new.commit is None:
-        reasons = belonging(new.root, new.lock)
+        reasons = belonging(new.root, new.lock) or stale(new.repo)
         if reasons:
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
             print(f"compare: warning: {reasons[0]}{more}: run `dvc repro` first", file=sys.stderr)
@@ -300,29 +347,30 @@ def as_text(report: Report) -> str:
         for flip in split.flipped:
             lines += [
                 "",
-                f"row {flip.row}: {flip.kind}, label {flip.label}: {flip.old} -> {flip.new} ({flip.confidence:.3f})",
+                f"row {flip.row}: {flip.kind}, label {visible(flip.label)}: "
+                f"{visible(flip.old)} -> {visible(flip.new)} ({flip.confidence:.3f})",
             ]
-            lines += [f"    {text}" for text in (flip.text, flip.text_pair) if text is not None]
+            lines += [f"    {visible(text)}" for text in (flip.text, flip.text_pair) if text is not None]
     return "\n".join(lines)
 
 
 def as_markdown(report: Report) -> str:
     """Formats the answer for a pull request or a job summary."""
-    lines = [f"**compare {report.old} -> {report.new}**"]
+    lines = [f"**compare {plain(report.old)} -> {plain(report.new)}**"]
     for split in report.splits:
         header, *rows = [_header(report), *_rows(split)]
-        lines += ["", f"{split.split}, {split.examples} examples", ""]
+        lines += ["", f"{plain(split.split)}, {split.examples} examples", ""]
         lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
         lines += ["", *_flip_lines(split, report.confidence)]
         if split.flipped:
             names = ("row", "flip", "label", "old", "new", "confidence", "text")
             lines += ["", f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
         for flip in split.flipped:
-            text = "<br>".join(_cell(part) for part in (flip.text, flip.text_pair) if part is not None)
+            text = "<br>".join(plain(part) for part in (flip.text, flip.text_pair) if part is not None)
             cells = [
                 str(flip.row),
                 flip.kind,
-                *map(_cell, (flip.label, flip.old, flip.new)),
+                *map(plain, (flip.label, flip.old, flip.new)),
                 f"{flip.confidence:.3f}",
                 text,
             ]
@@ -352,17 +400,17 @@ def _flip_lines(split: SplitReport, confidence: float) -> list[str]:
     flips = ", ".join(f"{count} {kind}" for kind, count in split.flips.items())
     lines = [f"flips: {flips}; McNemar's exact test: p = {split.p_value:.3g}"]
     if not sum(split.flips.values()):
-        unseen = 1 - (1 - confidence) ** (1 / split.examples)  # the "rule of three" (Hanley & Lippman-Hand 1983)
-        lines += [
-            f"no flip here; of new examples up to {100 * unseen:.1f} % may flip (at {100 * confidence:g} % confidence)"
-        ]
+        unseen = 100 * unseen_flips(split.examples, confidence)
+        lines += [f"no flip here; of new examples up to {unseen:.1f} % may flip (at {100 * confidence:g} % confidence)"]
     return lines
 
 
-def _cell(text: str) -> str:
-    """Keeps a text from ending its cell, or from being read as HTML."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return " ".join(escaped.split())
+def visible(text: str) -> str:
+    """Writes control characters out, so that no text of the data moves a terminal's cursor or ends its line."""
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign
+        for sign in text
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -383,7 +431,7 @@ def main(arguments: Sequence[str]) -> int:
             warn_of_stale(new)
             p = read_params("evaluate", EvaluateParams, Path(repo.root_dir) / "params.yaml")
             report = compare(old, new, p, options.margin, options.flips)
-    except (Unanswerable, BadInput, DvcException) as error:
+    except (Unanswerable, BadInput, DvcException, YAMLError) as error:
         print(f"compare: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print((as_json if options.json else as_markdown if options.markdown else as_text)(report))

@@ -3,8 +3,8 @@
     python -m checks.gate
 
 A rule names a split and a metric, and one of: `at_least` (`at_most` where less is better); `against` a revision with
-`allowed_drop`, how much worse the metric may be; `against` with `not_significantly_worse: true`, where it may be worse
-as long as the paired bootstrap's interval (checks.compare) reaches no change.
+`allowed_drop`, how much worse the metric may be; `against` with `not_significantly_worse: true`, where it may be
+anything but "worse" by the verdict of checks.compare.
 Exit status, after one line for each rule: 0 all pass or there are none, 1 one fails; 2 and one line on stderr when
 there is no answer.
 """
@@ -20,15 +20,15 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from pydantic import Field
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from checks.compare import RAW, greater_is_better, same_examples, same_task
-from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision
+from checks.compare import MARGIN, RAW, compare_split, greater_is_better, same_examples, same_task
+from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision, stale
 from checks.verify import belonging
 from stages.evaluate.__main__ import EvaluateParams
 from stages.shared.errors import BadInput
 from stages.shared.params import fill, params_dataclass, read_params
 from stages.shared.scoring import METRICS
-from stages.shared.statistics import bootstrap_intervals
 
 SCORES = "metrics/metrics.json"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -52,9 +52,14 @@ def read_rules(file: Path) -> list[Rule]:
     """Reads the `gate` section of a params.yaml.
 
     Raises:
-        BadInput: it is no list of rules, or a rule does not say what to ask, or asks it the wrong way round.
+        BadInput: the file is no YAML, the section is no list of rules, or a rule does not say what to ask, or asks it
+            the wrong way round.
     """
-    section = YAML(typ="safe", pure=True).load(file).get("gate", [])
+    try:
+        document = YAML(typ="safe", pure=True).load(file)
+    except (OSError, YAMLError) as error:
+        raise BadInput(f"params.yaml: cannot be read: {error}") from None
+    section = document.get("gate", []) if isinstance(document, Mapping) else None
     if not isinstance(section, list) or not all(isinstance(rule, Mapping) for rule in section):
         raise BadInput("params.yaml: gate: must be a list of rules like {split: validation, metric: f1, at_least: 0.8}")
     rules = [fill(Rule, values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
@@ -108,11 +113,13 @@ def judge(rule: Rule, new: Revision, p: EvaluateParams) -> Outcome:
         change = f"{before[rule.metric]:.4f} of {old.name}, worse by {max(drop, 0):.4f}"
         return passed, f"{said} against {change}, {rule.allowed_drop:g} is allowed"
     task = same_task(old, new)
-    labels, logits = same_examples(old, new, rule.split)
-    interval = bootstrap_intervals(task, labels, logits, p.confidence, p.resamples, p.seed)[rule.metric]
-    passed = (interval.high if sign > 0 else -interval.low) >= 0
-    change = f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] against {old.name}"
-    return passed, f"{said}, {change}, {'not ' if passed else ''}significantly worse"
+    labels, (before, after) = same_examples(old, new, rule.split)
+    report = compare_split(task, rule.split, labels, before, after, p, MARGIN)
+    found = next((one for one in report.differences if one.metric == rule.metric), None)
+    if found is None:
+        return False, f"{name} is no metric of the data in {RAW}"
+    change = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against {old.name}"
+    return found.verdict != "worse", f"{said}, {change}: {found.verdict}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -127,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
                 print("gate: params.yaml has no rules under `gate`; nothing was asked")
                 return 0
             outcomes = judge_all(rules, Revision(WORKSPACE, None, repo), root)
-    except (Unanswerable, BadInput, DvcException) as error:
+    except (Unanswerable, BadInput, DvcException, YAMLError) as error:
         print(f"gate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print("\n".join(f"{'pass' if passed else 'FAIL'}  {why}" for passed, why in outcomes))
@@ -138,11 +145,11 @@ def judge_all(rules: Sequence[Rule], new: Revision, root: Path) -> list[Outcome]
     """Judges the run in the workspace.
 
     Raises:
-        Unanswerable: its metrics are not those of its parameters and code.
+        Unanswerable: its metrics are not those of its parameters, code and data.
     """
-    stale = belonging(root, new.lock)
-    if stale:
-        raise Unanswerable(f"the metrics are not those of the workspace: {stale[0]}; run `dvc repro`")
+    reasons = belonging(root, new.lock) or stale(new.repo)
+    if reasons:
+        raise Unanswerable(f"the metrics are not those of the workspace: {reasons[0]}; run `dvc repro`")
     p = read_params("evaluate", EvaluateParams, root / "params.yaml")
     return [judge(rule, new, p) for rule in rules]
 

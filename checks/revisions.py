@@ -10,8 +10,9 @@ from dvc.exceptions import DvcException
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from checks.why import hashed
+from checks.why import changed_inputs, hashed
 
 WORKSPACE = "workspace"
 
@@ -50,24 +51,30 @@ class Revision:
         """Returns the content of a JSON file that is in Git.
 
         Raises:
-            Unanswerable: the revision has no such file.
+            Unanswerable: the revision has no such file, or it is no JSON.
         """
         text = self.text(path)
         if text is None:
             raise Unanswerable(f"{self.name}: no {path}; `dvc repro` there makes it")
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise Unanswerable(f"{self.name}: {path} is no JSON: {error}") from None
 
     @property
     def lock(self) -> dict[str, Any]:
         """The stages of the revision's dvc.lock.
 
         Raises:
-            Unanswerable: there is none.
+            Unanswerable: there is none, or it cannot be read.
         """
         text = self.text("dvc.lock")
         if text is None:
             raise Unanswerable(f"{self.name}: no dvc.lock; run `dvc repro` there and commit it")
-        return dict(YAML(typ="safe", pure=True).load(text)["stages"])
+        try:
+            return dict(YAML(typ="safe", pure=True).load(text)["stages"])
+        except (YAMLError, LookupError, TypeError, ValueError):
+            raise Unanswerable(f"{self.name}: dvc.lock is broken; `dvc repro` there makes it anew") from None
 
     def hash(self, out: str) -> str:
         """Returns the hash that dvc.lock records for an out.
@@ -144,3 +151,24 @@ def find_revision(repo: Any, name: str) -> Revision:
         return Revision(name, resolve_rev(repo.scm, name), repo)
     except (DvcException, SCMError):
         raise Unanswerable(f"no revision {name!r} in this repository; `git branch --all` lists its branches") from None
+
+
+def stale(repo: Any) -> list[str]:
+    """Says what in the workspace is no longer what its last run was made with, but for what the stages made: as
+    `dvc status` does, whole folders, commands and newly listed deps included.
+
+    What a stage made may be another branch's, or not there at all: of `metrics/`, which are in Git, checks.verify's
+    `belonging` knows.
+    """
+    status = repo.status()
+    stages = repo.index.stages
+    # Data under `dvc add` have no stage that makes them: they count where they are there.
+    made = [out for stage in stages for out in stage.outs if stage.cmd or not out.exists]
+    reasons: list[str] = []
+    for stage in (stage for stage in stages if stage.cmd):
+        changes: dict[str, Any] = {}
+        for entry in status.get(stage.addressing, []):
+            changes |= entry if isinstance(entry, dict) else {entry: {}}
+        changes.pop("always changed", None)  # what its last run made is judged like any other's
+        reasons += changed_inputs(stage, changes, made, [])
+    return list(dict.fromkeys(reasons))

@@ -3,8 +3,10 @@
     python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]] [--json]
 
 Each seed is a DVC experiment of the workspace as it is, without what Git does not know but for the data and checkpoint
-folders, run in a folder of its own (`dvc exp run --temp`); its name is printed, and `dvc exp apply <name>` restores it.
-A seed that is done is not trained again: not after an interruption, and not for another comparison. `-S` changes
+folders, run in a folder of its own by `dvc exp run --temp`: DVC's queue for temporary folders, in the foreground, for
+`--queue` would leave a daemon behind that trains on when this program is stopped. Its name is printed, and
+`dvc exp apply <name>` restores it. No experiment is ever removed or written over, and a seed that is done is not
+trained again: not after an interruption, and not for another comparison. `-S` changes
 parameters, as for `dvc exp run`; `--against` names those of a second configuration (none: params.yaml as it is); the
 differences are taken seed by seed.
 The intervals are Student's: they hold what the seed does, on these very examples, and nothing of what other examples
@@ -23,9 +25,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,9 +43,11 @@ from checks.compare import greater_is_better
 from checks.revisions import Revision, Unanswerable, git
 from checks.why import hashed
 from stages.evaluate.guards import reaches_constant
+from stages.shared.intervals import interval_of
 
 CONFIDENCE = 0.95
 SEED = "train.seed"
+NO_STAGES = ("execution", "gate")  # sections that belong to no stage
 
 
 class Spread(NamedTuple):
@@ -105,8 +110,11 @@ def seeds_report(repo: Any, seeds: Sequence[int], first: list[str], second: list
     Raises:
         Unanswerable: a run failed, or the runs were scored on other splits or metrics.
     """
+    chosen = [first] if second is None else [first, second]
+    for changes in chosen:  # what is refused is so before anything is trained
+        untracked_inputs(Path(repo.root_dir), resolve(Path(repo.root_dir), changes))
     configurations = []
-    for changes in [first] if second is None else [first, second]:
+    for changes in chosen:
         runs = [run_seed(repo, seed, changes) for seed in seeds]
         configurations.append(Configuration(changes, runs, spreads(runs)))
     differences = [] if second is None else paired_differences(*(one.runs for one in configurations))
@@ -119,45 +127,74 @@ def run_seed(repo: Any, seed: int, changes: list[str]) -> Run:
     Raises:
         Unanswerable: the run failed; its own message stands above.
     """
-    name = experiment_name(seed, changes)
     root = Path(repo.root_dir)
-    head = str(git(root, "rev-parse", "HEAD"))
-    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"  # where DVC keeps the experiments of a commit
-    if commit := git(root, "rev-parse", "--verify", "--quiet", ref):
+    params = resolve(root, [*changes, f"{SEED}={seed}"])
+    for name in experiment_names(seed, params):
+        commit = _experiment(root, name)
+        if commit is None:
+            break
         found = Revision(name, commit, repo)
-        if is_current(found, [*changes, f"{SEED}={seed}"]):
+        if is_current(found, params):
             print(f"seeds: {name}: found", file=sys.stderr)
             return read_run(found, seed)
-        git(root, "update-ref", "-d", ref)  # of an older working tree; DVC has its outs, and does not train them again
     print(f"seeds: {name}: running", file=sys.stderr)
-    _run_experiment(root, name, [*changes, f"{SEED}={seed}"])
-    commit = git(root, "rev-parse", "--verify", "--quiet", ref)
+    _run_experiment(root, name, [*changes, f"{SEED}={seed}"], untracked_inputs(root, params))
+    commit = _experiment(root, name)
     if commit is None:
         raise Unanswerable(f"{name}: `dvc exp run` made no experiment; its own message stands above")
     return read_run(Revision(name, commit, repo), seed)
 
 
-def experiment_name(seed: int, changes: Sequence[str]) -> str:
-    """Names a run after its seed, and after the changed parameters by a hash."""
-    if not changes:
-        return f"seed-{seed}"
-    return f"seed-{seed}-{hashlib.sha256(chr(10).join(sorted(changes)).encode()).hexdigest()[:6]}"
+def _experiment(root: Path, name: str) -> str | None:
+    head = str(git(root, "rev-parse", "HEAD"))
+    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"  # where DVC keeps the experiments of a commit
+    return git(root, "rev-parse", "--verify", "--quiet", ref)
 
 
-def is_current(found: Revision, changes: Sequence[str]) -> bool:
-    """Says whether the working tree, with these parameters changed, would give what an experiment gave.
+def experiment_names(seed: int, params: Mapping[str, Any]) -> Iterator[str]:
+    """Names a run after its seed, and by a hash after all parameters; then the same again with a number.
 
-    Compares the parameters and the inputs that no stage makes with those that the experiment's dvc.lock records.
+    An experiment of that name may be of other data or code: it stays, and the new one takes the next name.
+    """
+    sections = {name: section for name, section in params.items() if name not in NO_STAGES}
+    sections["train"] = {key: value for key, value in sections["train"].items() if key != "seed"}
+    digest = hashlib.sha256(json.dumps(sections, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    yield f"seed-{seed}-{digest}"
+    yield from (f"seed-{seed}-{digest}-{number}" for number in count(2))
+
+
+def resolve(root: Path, changes: Sequence[str]) -> dict[str, Any]:
+    """Returns params.yaml with parameters changed as `dvc exp run --set-param` changes them.
+
+    Raises:
+        Unanswerable: the file cannot be read, or has no such section.
     """
     yaml = YAML(typ="safe", pure=True)
-    params, lock = yaml.load(found.root / "params.yaml"), found.lock
+    try:
+        params = yaml.load(root / "params.yaml")
+    except (OSError, YAMLError) as error:
+        raise Unanswerable(f"params.yaml: cannot be read: {error}") from None
+    for name in ("download", "train"):
+        if not isinstance(params, dict) or not isinstance(params.get(name), dict):
+            raise Unanswerable(f"params.yaml: {name}: a section is expected")
     for change in changes:
         key, _, value = change.partition("=")
         *sections, last = key.split(".")
-        inner = params
+        inner: Any = params
         for section in sections:
-            inner = inner.get(section, {}) if isinstance(inner, dict) else {}
+            inner = inner.get(section) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict):
+            raise Unanswerable(f"{change!r}: params.yaml has no section {'.'.join(sections)}")
         inner[last] = yaml.load(value)
+    return dict(params)
+
+
+def is_current(found: Revision, params: Mapping[str, Any]) -> bool:
+    """Says whether the working tree, with these parameters, would give what an experiment gave.
+
+    Compares the parameters and the inputs that no stage makes with those that the experiment's dvc.lock records.
+    """
+    lock = found.lock
     stages = {stage.name: stage for stage in found.repo.index.stages if stage.cmd}
     made = {out["path"] for entry in lock.values() for out in entry.get("outs", [])}
     for name, stage in stages.items():
@@ -167,6 +204,8 @@ def is_current(found: Revision, changes: Sequence[str]) -> bool:
         if entry.get("cmd") != stage.cmd or any(recorded.get(section) != params.get(section) for section in sections):
             return False
         listed = {item["path"]: item["md5"] for item in entry.get("deps", [])}
+        if len(listed) != sum(dep not in stage.params for dep in stage.deps):
+            return False  # dvc.yaml lists another number; a dep of another name is missed below
         for path, md5 in listed.items():
             if not any(Path(path).is_relative_to(out) for out in made) and _hash(found.repo, path) != md5:
                 return False
@@ -178,7 +217,7 @@ def _hash(repo: Any, path: str) -> str | None:
     return hashed(repo.fs, str(full), repo).hash_info.value if full.exists() else None
 
 
-def _run_experiment(root: Path, name: str, changes: Sequence[str]) -> None:
+def _run_experiment(root: Path, name: str, changes: Sequence[str], untracked: Sequence[str]) -> None:
     """Runs `dvc exp run --temp`; it and its stages end with this program, however that ends.
 
     Raises:
@@ -187,7 +226,7 @@ def _run_experiment(root: Path, name: str, changes: Sequence[str]) -> None:
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
     for change in changes:
         command += ["--set-param", change]
-    for path in untracked_inputs(root):
+    for path in untracked:
         command += ["--copy-paths", path]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     # A group of its own: Ctrl-C reaches this program alone, which then ends the whole group.
@@ -215,10 +254,25 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def untracked_inputs(root: Path) -> list[str]:
-    """Returns what Git does not know of the user's data and checkpoint folders in the project; whole folders as one."""
-    params = YAML(typ="safe", pure=True).load(root / "params.yaml")["download"]
-    names = [name for name in (params["dataset_files"], params["checkpoint_files"]) if not Path(name).is_absolute()]
+def untracked_inputs(root: Path, params: Mapping[str, Any]) -> list[str]:
+    """Returns what Git does not know of the user's data and checkpoint folders in the project; whole folders as one.
+
+    Raises:
+        Unanswerable: one is no path, or a relative one that leads out of the project, and so elsewhere from the folder
+            that an experiment runs in.
+    """
+    names = []
+    for key in ("dataset_files", "checkpoint_files"):
+        name = params["download"].get(key)
+        if not isinstance(name, str):
+            raise Unanswerable(f"download.{key}: a path is expected, got {name!r}")
+        if Path(os.path.normpath(name)).parts[:1] == ("..",):
+            raise Unanswerable(
+                f"download.{key}: {name!r} leads out of the project, and a seed runs in another folder; "
+                "give the absolute path"
+            )
+        if not Path(name).is_absolute():
+            names.append(name)
     listed = (
         git(root, "-c", "core.quotePath=false", "ls-files", "--others", "--directory", "--", *names) if names else ""
     )
@@ -240,9 +294,13 @@ def _collapse(found: Revision, split: str) -> list[str]:
     if len(answers) == 1:
         reasons.append(f"always {answers.pop()!r}")
     records = [one for one in found.json("metrics/intervals.json")["intervals"] if one["split"] == split]
-    if records and reaches_constant(records[0]):  # the first metric: it selected the checkpoint
-        first = records[0]
-        reasons.append(f"{first['metric']} {first['value']:.4f} is no better than a constant's {first['baseline']:.4f}")
+    # The first metric: it selected the checkpoint.
+    first = interval_of(records, split, records[0]["metric"]) if records else None
+    if first and reaches_constant(first):
+        reasons.append(
+            f"{first['metric']} {first['value']:.4f} is no better than the best constant answer's "
+            f"{first['baseline']:.4f}"
+        )
     return reasons
 
 

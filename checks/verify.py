@@ -175,8 +175,14 @@ def belonging(clone: Path, lock: dict[str, Any]) -> list[str]:
     reasons = [f"{stage}: not in dvc.lock" for stage in dag if stage not in lock]
     seen: set[str] = set()
     for stage, entry in lock.items():
+        if stage not in dag:
+            reasons.append(f"{stage}: in dvc.lock, but not in dvc.yaml")
+            continue
         for section in dag[stage].get("params", []):
             recorded = entry.get("params", {}).get("params.yaml", {}).get(section, {})
+            if not isinstance(params.get(section), dict):
+                reasons.append(f"params.yaml: {section}: the section is missing")
+                continue
             for key, value in params[section].items():
                 if recorded.get(key) != value:
                     reasons.append(

@@ -9,7 +9,9 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
 from checks import compare
-from tests.predictions import branch, labels_of, logits_of, make, repro
+from stages.evaluate.__main__ import EvaluateParams
+from stages.shared.task import Task
+from tests.predictions import TASK, branch, labels_of, logits_of, make, repro
 from tests.project import Project
 
 LABELS = labels_of(200)
@@ -85,6 +87,7 @@ def test_parameters_that_were_not_run_are_warned_of(predicted: Project, capsys: 
         ("accuracy", 0.001, 0.02, "better"),
         ("accuracy", -0.02, -0.001, "worse"),
         ("accuracy", 0.001, 0.004, "equivalent within 0.005"),
+        ("accuracy", -0.004, -0.001, "equivalent within 0.005"),
         ("accuracy", -0.006, 0.004, "cannot be told apart"),
         ("loss", 0.001, 0.02, "worse"),
         ("mean_squared_error", -0.02, -0.001, "better"),
@@ -93,7 +96,70 @@ def test_parameters_that_were_not_run_are_warned_of(predicted: Project, capsys: 
 def test_the_words_follow_the_interval_and_the_metrics_direction(
     metric: str, low: float, high: float, words: str
 ) -> None:
-    assert compare.verdict(metric, low, high, 0.005) == words
+    p_value = 0.001 if metric == "accuracy" else None
+    assert compare.verdict(metric, low, high, 0.005, 0.95, 2000, p_value) == words
+
+
+@pytest.mark.parametrize(
+    ("metric", "p_value", "confidence", "words"),
+    [
+        ("accuracy", compare.mcnemar(3, 0), 0.95, "cannot be told apart"),  # 0.25
+        ("accuracy", compare.mcnemar(5, 0), 0.95, "cannot be told apart"),  # 0.0625
+        ("accuracy", compare.mcnemar(6, 0), 0.95, "better"),  # 0.03125
+        ("accuracy", compare.mcnemar(6, 0), 0.99, "cannot be told apart"),
+        ("f1", 0.06, 0.95, "cannot be told apart"),
+        ("f1", 0.04, 0.95, "better"),
+        ("loss", None, 0.95, "worse"),
+    ],
+)
+def test_few_flips_tell_nothing_apart_whatever_the_interval(
+    metric: str, p_value: float | None, confidence: float, words: str
+) -> None:
+    assert compare.verdict(metric, 0.007, 0.03, 0.005, confidence, 408, p_value) == words
+
+
+@pytest.mark.parametrize("gained", [3, 5, 6])
+def test_three_flips_one_way_are_no_difference_and_six_are(
+    predicted: Project, capsys: pytest.CaptureFixture[str], gained: int
+) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(40 - gained)))
+    accuracy, f1, _ = answer(capsys, "main")["splits"][0]["differences"]
+    assert accuracy["low"] > 0 and f1["low"] > 0
+    assert accuracy["p_value"] == pytest.approx(2 ** (1 - gained)) and f1["p_value"] == pytest.approx(
+        2 ** (1 - gained), abs=0.02
+    )
+    expected = "better" if gained == 6 else "cannot be told apart"
+    assert (accuracy["verdict"], f1["verdict"]) == (expected, expected)
+
+
+@pytest.mark.parametrize(("examples", "words"), [(408, "cannot be told apart"), (598, "equivalent within 0.005")])
+def test_no_flip_is_equivalent_only_among_many_examples(examples: int, words: str) -> None:
+    """3 / 408 of new examples may flip, more than the margin; 1 - 0.05 ** (1 / 598) is just below 0.005."""
+    assert compare.verdict("f1", 0.0, 0.0, 0.005, 0.95, examples, 1.0) == words
+    assert compare.verdict("loss", -0.001, 0.001, 0.005, 0.95, examples, None) == "equivalent within 0.005"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "flips"), [(0.5, 5), (0.2, 12), (0.68, 20), (0.68, 50)])
+def test_equal_models_are_told_apart_in_one_of_twenty_samples_at_most(share: float, flips: int) -> None:
+    """Both models' predictions of an example differ by a coin alone; the bare interval excludes 0 in 12 % at 5."""
+    generator = np.random.default_rng(0)
+    task = Task(**TASK)  # type: ignore[arg-type]
+    p = EvaluateParams(splits=["validation"], confidence=0.95, resamples=1000, seed=0)
+    alarms, samples, examples = {"accuracy": 0, "f1": 0}, 500, 408
+    for _ in range(samples):
+        labels = (generator.random(examples) < share).astype(np.int64)
+        answers = np.where(generator.random(examples) < 0.8, labels, 1 - labels)
+        other, first = generator.random(examples) < flips / examples, generator.random(examples) < 0.5
+        before, after = np.where(other & first, 1 - answers, answers), np.where(other & ~first, 1 - answers, answers)
+        split = compare.compare_split(
+            task, "validation", labels, np.eye(2)[before], np.eye(2)[after], p, compare.MARGIN
+        )
+        for one in split.differences:
+            if one.metric in alarms:
+                alarms[one.metric] += one.verdict in ("better", "worse")
+    # 0.06 is what 5 % reach by chance in 500 samples one time in six
+    assert max(alarms.values()) / samples <= 0.06, alarms
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])
@@ -126,14 +192,37 @@ def test_markdown_is_a_table_and_text_cannot_break_it(predicted: Project, capsys
     assert compare.main(["main", "--markdown", "--flips", "1"]) == 0
     out = capsys.readouterr().out
     assert "| metric | old | new | difference | 95 % interval | verdict |\n| --- |" in out
-    assert "a \\| b &lt;b> 40" in out and out.splitlines()[-1].count(" | ") == 6
+    assert "a \\| b \\<b\\> 40" in out and out.splitlines()[-1].count(" | ") == 6
+
+
+def test_a_text_cannot_decorate_a_pull_request(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    text = r"a \| b ![x](http://x) @octocat `code` &lt; <img>"
+    make(predicted, LABELS, logits_of(LABELS, range(40)), [text] * 200, label_names=["@no", "y|es"])
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(41)), texts=[text] * 200, label_names=["@no", "y|es"])
+    assert compare.main(["main", "--markdown", "--flips", "1"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert r"a \\\| b \!\[x\]\(http://x\) @&#8203;octocat \`code\` \&lt; \<img\><br>" in row
+    assert r" | @&#8203;no | @&#8203;no | y\|es | " in row
+
+
+def test_a_text_cannot_steer_the_terminal(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["\x1b[2J red \x9b31m\r\nnext\u2028line é"] * 200
+    names = ["\x1bno", "yes"]
+    make(predicted, LABELS, logits_of(LABELS, range(40)), texts, label_names=names)
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(41)), texts=texts, label_names=names)
+    assert compare.main(["main", "--flips", "1"]) == 0
+    out = capsys.readouterr().out
+    assert r"    \x1b[2J red \x9b31m\r\nnext\u2028line é" in out and r"label \x1bno" in out
+    assert not set(out) & set("\x1b\x9b\r\u2028")
 
 
 def test_equal_predictions_say_what_they_leave_open(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
     branch(predicted, "same", LABELS, 2 * logits_of(LABELS, range(40)))
     assert compare.main(["main"]) == 0
     out = capsys.readouterr().out
-    assert "equivalent within 0.005" in out and "McNemar's exact test: p = 1" in out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("accuracy", "f1"))}
+    assert all(row.endswith("  [+0.0000, +0.0000]  cannot be told apart") for row in rows.values()) and len(rows) == 2
+    assert "McNemar's exact test: p = 1" in out
     assert "no flip here; of new examples up to 1.5 % may flip" in out  # 3 / 200
 
 
@@ -184,6 +273,28 @@ def test_what_cannot_be_compared_is_one_line(predicted: Project, capsys: pytest.
         branch(predicted, name, labels, logits_of(labels, []))
         predicted.run("git", "commit", "--quiet", "--allow-empty", "--message", "again")
         assert line in refusal(capsys, f"{name}~1"), name
+
+
+def test_other_splits_and_broken_files_are_one_line(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted.run("git", "checkout", "--quiet", "-b", "tested")
+    (predicted.folder / "made/predictions/validation").rename(predicted.folder / "made/predictions/test")
+    repro(predicted)
+    predicted.commit("another split")
+    expected = "no split in common: main predicted validation and workspace predicted test"
+    assert expected in refusal(capsys, "main")
+    (predicted.folder / "params.yaml").write_text("evaluate: [")
+    assert "params.yaml" in refusal(capsys, "main")
+    predicted.run("git", "checkout", "--quiet", "params.yaml")
+    (predicted.folder / "dvc.lock").write_text("[]")
+    predicted.commit("a broken lock")
+    assert "tested: dvc.lock is broken" in refusal(capsys, "main", "tested")
+
+
+def test_data_that_changed_since_are_warned_of(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    (predicted.folder / "made/raw/more.csv").write_text("a row\n")
+    assert compare.main(["main"]) == 0
+    assert capsys.readouterr().err == "compare: warning: made/raw/more.csv: added: run `dvc repro` first\n"
 
 
 def test_a_revision_without_lock_or_stage_is_one_line(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,10 +18,9 @@ from stages.evaluate.__main__ import (
     SCATTER,
     EvaluateParams,
     chosen_splits,
-    constant_logits,
     evaluate,
 )
-from stages.evaluate.calibration import calibration_bins, calibration_error, error_by_chance
+from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
 from stages.evaluate.plots import HEADERS
 from stages.shared.errors import BadInput
 from stages.shared.scoring import METRICS, check_metrics, score
@@ -44,7 +43,7 @@ def run(
     logits: dict[str, np.ndarray],
     of: Task,
     *splits: str,
-    train: Any = None,
+    sizes: Any = None,
     shared: Any = (),
     **selection: Any,
 ) -> Any:
@@ -54,8 +53,8 @@ def run(
         np.save(folder / "labels.npy", labels[name])
         np.save(folder / "logits.npy", logits[name])
     write_task(tmp_path / "task.json", of)
-    counts = train or {"labels": dict.fromkeys(of.label_names, 50), "label_range": {"min": 0, "mean": 0.5, "max": 1}}
-    data = {"splits": [{"split": "train", "examples": 100} | counts], "shared": list(shared)}
+    sizes = {"train": 100} | {name: len(labels[name]) for name in labels} | (sizes or {})
+    data = {"splits": [{"split": name, "examples": size} for name, size in sizes.items()], "shared": list(shared)}
     (tmp_path / "data.json").write_text(json.dumps(data))
     (tmp_path / "selection.json").write_text(json.dumps({"selection": [SELECTION | selection]}))
     names = [
@@ -202,19 +201,9 @@ def test_every_metric_has_an_interval_and_accuracy_one_more(tmp_path: Path) -> N
     for record in records:
         assert record["value"] == metrics[record["metric"]] and record["low"] < record["value"] < record["high"]
         assert (record["split"], record["examples"], record["confidence"]) == ("validation", 200, 0.95)
-    assert [record["baseline"] for record in records[:2]] == [pytest.approx((labels["validation"] == 0).mean()), 0.0]
-    assert records[2]["baseline"] == pytest.approx(np.log(2), abs=1e-6)
-
-
-def test_the_constant_is_trains_most_frequent_label_or_mean() -> None:
-    counts = {"examples": 100, "labels": {"no": 20, "yes": 80}}
-    constant = constant_logits(PAIR_TASK, counts)
-    assert constant == pytest.approx(np.log([0.2, 0.8]), abs=1e-6)
-    sets = constant_logits(task(problem_type="multi_label_classification"), counts)
-    assert sets == pytest.approx(np.log([0.2 / 0.8, 0.8 / 0.2]), abs=1e-6)
-    numbers = task(problem_type="regression", label_names=[])
-    assert constant_logits(numbers, {"label_range": {"min": 0, "mean": 2.5, "max": 5}}) == pytest.approx([2.5])
-    assert constant_logits(numbers, {}) is None is constant_logits(PAIR_TASK, {})
+    yes = float(labels["validation"].mean())
+    expected = [yes, 2 * yes / (1 + yes), -yes * np.log(yes) - (1 - yes) * np.log(1 - yes), yes]  # always "yes"
+    assert [record["baseline"] for record in records] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_sound_score_has_no_warning(tmp_path: Path) -> None:
@@ -235,19 +224,35 @@ def test_one_epoch_or_another_split_chose_nothing(harmless: dict[str, Any]) -> N
 
 
 def test_a_score_like_a_constants_is_named(tmp_path: Path) -> None:
-    run(tmp_path, *pairs(200, 0.5), PAIR_TASK, "validation", train={"labels": {"no": 40, "yes": 60}})
-    message = warned(tmp_path)["majority_class"]
-    assert "not better than always giving the most frequent (or mean) label of train: accuracy 0." in message
+    run(tmp_path, *pairs(200, 0.5), PAIR_TASK, "validation")
+    message = warned(tmp_path)["constant_answer"]
+    assert "not better than the best constant answer, the same to every example: accuracy 0." in message
+    assert ", f1 0." in message
+
+
+def test_all_right_of_ten_examples_is_not_sure_to_be_above_a_constant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the bootstrap the accuracy is [1, 1] and above 0.8; by Wilson's interval it may be 0.72."""
+    labels = np.array([1] * 8 + [0] * 2)
+    logits = np.eye(2, dtype=np.float32)[labels] * np.linspace(1, 2, 10, dtype=np.float32)[:, None]
+    run(tmp_path, {"validation": labels}, {"validation": logits}, PAIR_TASK, "validation")
+    records = {(record["metric"], record["method"]): record for record in found(tmp_path, "intervals")}
+    assert [records[name, "bootstrap"]["low"] for name in ("accuracy", "f1")] == [None, None]
+    low = records["accuracy", "wilson"]["low"]
+    assert low == pytest.approx(10 / (10 + 1.959964**2), abs=1e-6)
+    assert f"accuracy 1.000 [{low:.3f}, 1.000] against 0.800" in warned(tmp_path)["constant_answer"]
+    assert capsys.readouterr().out.startswith(f"validation: accuracy 1.0000 [{low:.4f}, 1.0000], f1 1.0000, loss 0.")
 
 
 def test_a_regression_is_held_to_the_mean(tmp_path: Path) -> None:
     of = task(problem_type="regression", label_names=[], metrics=["mean_squared_error", "pearson"])
     generator = np.random.default_rng(0)
     labels, noise = generator.normal(size=(2, 100)).astype(np.float32)
-    train = {"label_range": {"min": -3.0, "mean": 0.0, "max": 3.0}}
-    run(tmp_path / "noise", {"test": labels}, {"test": noise[:, None]}, of, "test", train=train)
-    assert "mean_squared_error" in warned(tmp_path / "noise")["majority_class"]
-    run(tmp_path / "good", {"test": labels}, {"test": (labels + 0.1 * noise)[:, None]}, of, "test", train=train)
+    run(tmp_path / "noise", {"test": labels}, {"test": noise[:, None]}, of, "test")
+    message = warned(tmp_path / "noise")["constant_answer"]
+    assert f" against {labels.var():.3f}, pearson" in message and message.endswith(" against 0.000")
+    run(tmp_path / "good", {"test": labels}, {"test": (labels + 0.1 * noise)[:, None]}, of, "test")
     assert warned(tmp_path / "good") == {}
     assert len(plot(tmp_path / "good", "scatter")) == 100 and not plot(tmp_path / "good", "roc")
 
@@ -258,13 +263,36 @@ def test_examples_shared_with_train_are_named_and_those_of_other_splits_not(tmp_
         {"splits": ["validation", "test"], "examples": 2, "rows": [[1, 1]]},
     ]
     run(tmp_path, *pairs(400), PAIR_TASK, "validation", shared=shared)
-    message = "7 of 400 examples stand in train too (row 1 is row 3 of train, row 4 is row 9 of train)"
+    assert warned(tmp_path)["shared_examples"] == (
+        "7 of the split's 400 examples stand in train too, such as row 1 (row 3 of train), row 4 (row 9 of train), "
+        "so this score flatters"
+    )
+
+
+def test_of_a_split_that_was_cut_short_the_shared_examples_are_those_of_the_whole(tmp_path: Path) -> None:
+    shared = [{"splits": ["train", "validation"], "examples": 300, "rows": [[3, 1]]}]
+    run(tmp_path, *pairs(20), PAIR_TASK, "validation", shared=shared, sizes={"validation": 400})
+    message = "300 of the split's 400 examples, of which 20 are scored, stand in train too, such as row 1 ("
     assert message in warned(tmp_path)["shared_examples"]
 
 
 def test_probabilities_that_are_too_high_are_named(tmp_path: Path) -> None:
     run(tmp_path, *pairs(400, 0.8, spread=5.0), PAIR_TASK, "validation")
     assert "the probabilities are too high" in warned(tmp_path)["calibration"]
+
+
+@pytest.mark.parametrize(
+    ("bins", "words"),
+    [
+        ([(0.9, 0.7), (0.8, 0.6)], "are too high; use"),
+        ([(0.9, 1.0), (0.6, 0.9)], "are too low; use"),
+        ([(0.95, 0.7), (0.6, 0.8)], "are too high in places, too low in others; use"),
+    ],
+)
+def test_a_direction_is_named_only_where_there_is_one(bins: list[tuple[float, float]], words: str) -> None:
+    made = [Bin(number, said, right, 200, 1e-6) for number, (said, right) in enumerate(bins)]
+    (only,) = guards.badly_calibrated("test", made, 0)
+    assert f"the probabilities {words}" in only.message
 
 
 def test_the_calibration_error_is_that_of_its_definition() -> None:
@@ -357,7 +385,8 @@ def test_the_same_logits_give_the_same_bytes(tmp_path: Path) -> None:
         ("accuracy", 0.41, 0.51, 0.6, True),
         ("mean_squared_error", 0.5, 0.9, 1.0, False),
         ("mean_squared_error", 0.5, 1.1, 1.0, True),
-        ("accuracy", None, None, 0.6, False),
+        ("accuracy", None, None, 0.6, False),  # the value is above
+        ("accuracy", None, None, 0.61, True),
         ("accuracy", 0.51, 0.71, None, False),
     ],
 )

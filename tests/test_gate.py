@@ -1,9 +1,12 @@
 """checks.gate: turns a worse model down, lets an equivalent one through, and knows which direction is better."""
 
+import re
+import shutil
+
 import pytest
 
 from checks import gate
-from tests.predictions import branch, labels_of, logits_of, repro
+from tests.predictions import branch, labels_of, logits_of, make, repro
 from tests.project import Project
 
 LABELS = labels_of(200)
@@ -63,8 +66,8 @@ def test_a_worse_model_is_turned_down(predicted: Project, capsys: pytest.Capture
     assert status == 1
     assert lines[0] == ("FAIL  validation accuracy 0.6000 against 0.8000 of main, worse by 0.2000, 0.01 is allowed")
     assert lines[1].startswith("FAIL  validation accuracy 0.6000, -0.2000 [-0.2")
-    assert lines[1].endswith("] against main, significantly worse")
-    assert lines[2].startswith("FAIL  validation loss ") and lines[2].endswith(", significantly worse")
+    assert lines[1].endswith("] against main: worse")
+    assert lines[2].startswith("FAIL  validation loss ") and lines[2].endswith(" against main: worse")
 
 
 def test_an_equivalent_model_is_let_through(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +76,25 @@ def test_an_equivalent_model_is_let_through(predicted: Project, capsys: pytest.C
     status, lines = answer(capsys)
     assert status == 0
     assert lines[0].endswith("worse by 0.0050, 0.01 is allowed")
-    assert lines[1].endswith("against main, not significantly worse")
+    assert lines[1].endswith("against main: cannot be told apart")
+
+
+def test_three_flips_the_wrong_way_are_not_worse(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(43)))
+    ask(predicted, AGAINST[1])
+    status, (line,) = answer(capsys)
+    assert status == 0 and re.search(r"-0.0150 \[-0.0\d+, -0.0\d+\] against main: cannot be told apart$", line)
+
+
+def test_what_compare_calls_equivalent_passes(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """8 of 4,000 examples lost and none gained is surely worse, by less than the margin."""
+    labels = labels_of(4000)
+    make(predicted, labels, logits_of(labels, range(400)))
+    branch(predicted, "other", labels, logits_of(labels, range(408)))
+    ask(predicted, AGAINST[1])
+    status, (line,) = answer(capsys)
+    assert line.endswith("] against main: equivalent within 0.005") and ", -0.0" in line
+    assert status == 0
 
 
 def test_a_better_model_passes_in_both_directions(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,6 +163,49 @@ def test_metrics_of_other_parameters_are_not_judged(predicted: Project, capsys: 
     (predicted.folder / "params.yaml").write_text(predicted.read("params.yaml").replace("1.0e-4", "2.0e-4"))
     expected = "params.yaml: train.learning_rate is 0.0002, dvc.lock was made with 0.0001; run `dvc repro`"
     assert refusal(capsys) == f"the metrics are not those of the workspace: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        ("made/raw/more.csv", "", "a row", "made/raw/more.csv: added"),
+        ("dvc.yaml", "rm -rf data/raw;", "rm -fr data/raw;", "dvc.yaml: cmd: "),
+        ("dvc.yaml", "deps: [made/raw]", "deps: [made/raw, params.yaml]", "params.yaml: newly listed in dvc.yaml"),
+    ],
+)
+def test_metrics_of_other_data_or_commands_are_not_judged(
+    predicted: Project, capsys: pytest.CaptureFixture[str], file: str, old: str, new: str, reason: str
+) -> None:
+    ask(predicted, "{split: validation, metric: accuracy, at_least: 0.1}")
+    text = predicted.read(file) if old else ""
+    (predicted.folder / file).write_text(text.replace(old, new) if old else new)
+    assert refusal(capsys).startswith(f"the metrics are not those of the workspace: {reason}")
+
+
+def test_metrics_in_git_are_judged_where_no_artifact_is(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a fresh clone, and after a `git checkout` without `dvc checkout`."""
+    ask(predicted, "{split: validation, metric: accuracy, at_least: 0.1}")
+    (predicted.folder / "data/predictions/validation/logits.npy").unlink()
+    assert answer(capsys)[0] == 0
+    shutil.rmtree(predicted.folder / "data")
+    assert answer(capsys)[0] == 0
+
+
+def test_what_cannot_be_read_is_one_line(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "tested", LABELS, logits_of(LABELS, range(10)))
+    (predicted.folder / "made/predictions/validation").rename(predicted.folder / "made/predictions/test")
+    repro(predicted)
+    predicted.commit("another split")
+    predicted.run("git", "checkout", "--quiet", "main")
+    ask(predicted, AGAINST[1].replace("main", "tested"))
+    assert refusal(capsys) == "tested: the validation split was not predicted"
+    (predicted.folder / "params.yaml").write_text("gate: [\n")
+    assert refusal(capsys).startswith("params.yaml: cannot be read: ")
+    (predicted.folder / "params.yaml").write_text("just a text\n")
+    assert refusal(capsys).startswith("params.yaml: gate: must be a list of rules like")
+    ask_text = "{split: validation, metric: accuracy, at_least: 0.1}"
+    (predicted.folder / "params.yaml").write_text(f"gate: [{ask_text}]\n")
+    assert refusal(capsys).endswith("params.yaml: train: the section is missing; run `dvc repro`")
 
 
 def test_scores_on_other_examples_do_not_compare(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,7 +130,7 @@ def test_the_loss_so_far_can_be_drawn_while_the_training_runs(tiny: Project) -> 
 def test_the_report_is_printed_at_the_end_and_its_card_can_be_read(tiny: Project) -> None:
     done = tiny.run("dvc", "repro", "--force", "--single-item", "report")
     lines = done.stdout[done.stdout.index("validation, 40 examples") :].splitlines()
-    assert lines[1].startswith("  accuracy  0.") and " interval " in lines[1] and " majority class " in lines[1]
+    assert lines[1].startswith("  accuracy  0.") and " interval " in lines[1] and " best constant answer " in lines[1]
     assert "report: metrics/report.html" in lines
     card = ModelCard.load(tiny.folder / "metrics" / "model_card.md")
     assert card.data.eval_results is not None

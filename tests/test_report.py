@@ -21,13 +21,14 @@ from sklearn import metrics as reference
 from transformers import pipeline
 
 from stages.report.__main__ import ReportParams, report
-from stages.report.card import KNOWN_WEIGHTS, plain
+from stages.report.card import KNOWN_WEIGHTS
 from stages.report.figures import learning_curves, most_frequent
 from stages.report.inputs import SECTIONS, Inputs, read_run
 from stages.report.outcomes import BINS, Outcome, class_scores, confusion, histogram_quantiles, read_outcome
 from stages.report.page import matrix_of
 from stages.report.slices import measure, overlap_groups, quarters, slice_split, word_overlap
 from stages.report.texts import LONGEST, mark_differences, show
+from stages.shared.markdown import plain
 from stages.shared.scoring import METRICS
 from stages.shared.task import Task, read_task
 from tests.made_run import CLASSES, NUMBERS, SETS, make_run
@@ -196,15 +197,15 @@ def test_figures_take_their_colours_and_fonts_from_the_page(tmp_path: Path) -> N
     assert len(figures) == 6 and all(len(str(attributes["aria-label"])) > 40 for attributes in figures)
 
 
-def test_the_headline_says_the_metrics_against_the_majority_and_the_warnings(tmp_path: Path) -> None:
+def test_the_headline_says_the_metrics_against_a_constant_and_the_warnings(tmp_path: Path) -> None:
     html, _, said = render(make_run(tmp_path, warnings=["validation chose the epoch"]), tmp_path)
     words = Page(html).words()
     assert "accuracy 0.7500 0.6000 to 0.8500 0.5000" in words
     assert "Before you trust it validation : validation chose the epoch" in words
     assert said.splitlines() == [
         "validation, 60 examples",
-        "  accuracy  0.7500  95% interval 0.6000 to 0.8500  majority class 0.5000",
-        "  f1        0.7500  95% interval 0.6000 to 0.8500  majority class 0.5000",
+        "  accuracy  0.7500  95 % interval 0.6000 to 0.8500  best constant answer 0.5000",
+        "  f1        0.7500  95 % interval 0.6000 to 0.8500  best constant answer 0.5000",
         "warning: validation: validation chose the epoch",
         f"report: {tmp_path / 'report.html'}",
     ]
@@ -222,6 +223,18 @@ def test_a_metric_without_interval_or_baseline_is_shown_without(tmp_path: Path) 
     assert "accuracy 0.7500 unknown unknown" in Page(html).words() and "f1 0.7500 unknown unknown" in Page(html).words()
     assert "| validation | F1 | 0.7500 | unknown | unknown |" in card
     assert "  accuracy  0.7500\n  f1        0.7500\n" in said
+
+
+def test_of_the_accuracy_wilsons_interval_is_shown_everywhere(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path)
+    intervals = json.loads(inputs.intervals.read_text())
+    first = intervals["intervals"][0]
+    intervals["intervals"].append(first | {"method": "wilson", "low": 0.6123, "high": 0.8456, "confidence": 0.995})
+    inputs.intervals.write_text(json.dumps(intervals))
+    html, card, said = render(inputs, tmp_path)
+    assert "accuracy 0.7500 0.6123 to 0.8456 0.5000" in Page(html).words()
+    assert "| validation | Accuracy | 0.7500 | 0.6123 to 0.8456 | 0.5000 |" in card
+    assert "  accuracy  0.7500  99.5 % interval 0.6123 to 0.8456  best constant answer 0.5000\n" in said
 
 
 def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Intervals: held to SciPy, statsmodels, scikit-learn, published examples, and to the coverage that they promise."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import minimize
 from statsmodels.stats.proportion import proportion_confint
 
 from stages.shared import statistics
 from stages.shared.scoring import METRICS, loss, predict_labels, score
-from stages.shared.statistics import bca_interval, bootstrap_intervals, tabulate, wilson_interval
+from stages.shared.statistics import bca_interval, bootstrap_intervals, constant_scores, tabulate, wilson_interval
 from stages.shared.task import Task
 
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
@@ -198,6 +200,48 @@ def test_a_perfect_score_leaves_the_width_to_wilson() -> None:
     assert wilson_interval(100, 100, 0.95).low == pytest.approx(100 / (100 + 1.959964**2), abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("problem", "columns"), [(CLASSES, 2), (CLASSES, 5), (SETS, 4)])
+def test_the_best_constant_answer_is_the_best_of_all_by_scikit_learn(problem: str, columns: int, seed: int) -> None:
+    """Every label, and every set of labels, given to all examples; labels are of unequal shares."""
+    task = make_task(problem, columns)
+    generator = np.random.default_rng(seed)
+    if problem == CLASSES:
+        labels = generator.choice(columns, p=generator.dirichlet(np.ones(columns)), size=40)
+        answers = [np.full(40, label) for label in range(columns)]
+    else:
+        labels = (generator.random((40, columns)) < generator.random(columns)).astype(np.float32)
+        answers = [np.tile(np.array(one, dtype=np.float32), (40, 1)) for one in product((0, 1), repeat=columns)]
+    found = constant_scores(task, labels)
+    for name in task.metrics:
+        expected = max(METRICS[name].compute(labels, answer) for answer in answers)
+        assert found[name] == pytest.approx(expected, abs=1e-12), name
+
+
+@pytest.mark.parametrize(("problem", "columns"), PROBLEMS)
+def test_no_constant_logits_have_a_lower_loss_than_the_labels_shares(problem: str, columns: int) -> None:
+    task = make_task(problem, columns)
+    labels, _ = draw(task, 60)
+    best = constant_scores(task, labels)["loss"]
+    found = minimize(lambda one: loss(task, np.tile(one, (60, 1)), labels), np.zeros(columns))
+    assert best == pytest.approx(found.fun, abs=1e-5)
+
+
+def test_the_best_constant_number_is_the_mean() -> None:
+    task = make_task(NUMBERS)
+    labels, _ = draw(task, 60)
+    found = constant_scores(task, labels)
+    assert found["mean_squared_error"] == pytest.approx(
+        METRICS["mean_squared_error"].compute(labels, np.full(60, labels.mean()))
+    )
+    assert (found["pearson"], found["spearmanr"]) == (0.0, 0.0)
+
+
+def test_of_one_label_alone_the_constant_is_perfect() -> None:
+    found = constant_scores(make_task(CLASSES), np.ones(20, dtype=np.int64))
+    assert found == {"accuracy": 1, "f1": 1, "f1_macro": 1, "f1_micro": 1, "matthews_correlation": 0, "loss": 0}
+
+
 def test_constant_predictions_do_not_crash() -> None:
     for problem, columns in PROBLEMS:
         task = make_task(problem, columns)
@@ -206,6 +250,38 @@ def test_constant_predictions_do_not_crash() -> None:
         for name, interval in bootstrap_intervals(task, labels, [logits], 0.95, 200, 0).items():
             assert np.isfinite(interval).all(), name
             assert interval.value == pytest.approx(score(task, logits, labels)[name], abs=1e-6)
+
+
+@pytest.mark.parametrize(("problem", "columns"), [(CLASSES, 2), (CLASSES, 3), (SETS, 2)])
+def test_the_swaps_are_those_of_all_examples_written_out(problem: str, columns: int) -> None:
+    """Every way to swap 8 flips, scored by scikit-learn; the test draws 20,000 of them."""
+    task = make_task(problem, columns)
+    labels, (one, two) = draw(task, 60, models=2)
+    flipped = np.flatnonzero((predict_labels(task, one) != predict_labels(task, two)).reshape(60, -1).any(axis=1))
+    two[flipped[8:]] = one[flipped[8:]]
+    found = statistics.swap_p_values(task, labels, one, two, 20_000, 0)
+    as_far = dict.fromkeys(task.metrics, 0)
+    for swaps in product((False, True), repeat=8):
+        before, after = one.copy(), two.copy()
+        rows = flipped[:8][list(swaps)]
+        before[rows], after[rows] = two[rows], one[rows]
+        for name in task.metrics:
+            own, other = (
+                abs(value(name, task, labels, b) - value(name, task, labels, a))
+                for b, a in ((two, one), (after, before))
+            )
+            as_far[name] += other >= own - 1e-12
+    for name, number in as_far.items():
+        assert found[name] == pytest.approx(number / 2**8, abs=0.015), name
+
+
+def test_the_swaps_of_an_accuracy_are_mcnemars() -> None:
+    task = make_task(CLASSES, metrics=["accuracy"])
+    labels, (one, two) = draw(task, 300, models=2)
+    right = [logits.argmax(axis=1) == labels for logits in (one, two)]
+    expected = stats.binomtest(int((right[1] & ~right[0]).sum()), int((right[0] != right[1]).sum())).pvalue
+    assert statistics.swap_p_values(task, labels, one, two, 20_000, 0)["accuracy"] == pytest.approx(expected, abs=0.015)
+    assert statistics.swap_p_values(task, labels, one, one, 1000, 0) == {"accuracy": 1.0}
 
 
 # Coverage, by simulation

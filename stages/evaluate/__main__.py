@@ -13,11 +13,12 @@ from stages.evaluate import guards
 from stages.evaluate.calibration import calibration_bins
 from stages.evaluate.plots import plot_rows, write_plot
 from stages.shared.errors import BadInput
+from stages.shared.intervals import interval_of
 from stages.shared.params import params_dataclass, read_params
 from stages.shared.publish import publish, write_json, write_records
-from stages.shared.scoring import CLASSES, NUMBERS, SETS, predict_labels, score
+from stages.shared.scoring import CLASSES, predict_labels, score
 from stages.shared.stage import stage
-from stages.shared.statistics import FEWEST, Interval, bootstrap_intervals, plain_scores, wilson_interval
+from stages.shared.statistics import FEWEST, Interval, bootstrap_intervals, constant_scores, wilson_interval
 from stages.shared.task import Task, read_task
 
 PREDICTIONS = Path("data/predictions")
@@ -61,8 +62,7 @@ def evaluate(
     task = read_task(task_file)
     data = json.loads(data_file.read_text(encoding="utf-8"))
     (selection,) = json.loads(selection_file.read_text(encoding="utf-8"))["selection"]
-    train: dict[str, Any] = next((counts for counts in data["splits"] if counts["split"] == "train"), {})
-    constant = constant_logits(task, train)
+    sizes = {counts["split"]: counts["examples"] for counts in data["splits"]}
     metrics: dict[str, dict[str, float]] = {}
     intervals: list[dict[str, Any]] = []
     warnings: list[guards.Warned] = []
@@ -70,12 +70,11 @@ def evaluate(
     for split in chosen_splits(p.splits, sorted(folder.name for folder in predictions_dir.iterdir())):
         labels, logits = read_predictions(predictions_dir, split)
         metrics[split] = score(task, logits, labels) | {"examples": len(labels)}
-        baseline = {} if constant is None else plain_scores(task, labels, np.broadcast_to(constant, logits.shape))
-        found = describe_intervals(p, task, split, logits, labels, metrics[split], baseline)
+        found = describe_intervals(p, task, split, logits, labels, metrics[split])
         bins = calibration_bins(task, logits, labels)
         warnings += [
             *guards.selected(split, selection),
-            *guards.shared(split, len(labels), data.get("shared", [])),
+            *guards.shared(split, sizes.get(split, len(labels)), len(labels), data.get("shared", [])),
             *guards.too_little(split, labels),
             *guards.no_better_than_constant(split, task.metrics, found),
             *guards.badly_calibrated(split, bins, p.seed),
@@ -83,7 +82,7 @@ def evaluate(
         intervals += found
         for name, lines in plot_rows(task, split, logits, labels, bins).items():
             rows.setdefault(name, []).extend(lines)
-        print(f"{split}: {summary(found)}")
+        print(f"{split}: {summary(split, (*task.metrics, 'loss'), found)}")
     for warned in warnings:
         print(f"evaluate: warning: {warned.split}: {warned.message}", file=sys.stderr)
     with publish(metrics_file, intervals_file, warnings_file, *plot_files) as outs:
@@ -121,23 +120,6 @@ def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.
     return labels, logits
 
 
-def constant_logits(task: Task, train: Mapping[str, Any]) -> np.ndarray | None:
-    """Returns what a model that ignores its input would answer, float32[columns]: train's most frequent label or mean.
-
-    As logits they are the logarithms of the labels' shares in train, so that the loss of the constant is its best one;
-    a label that train lacks counts as half an example. None where metrics/data.json does not say how train is labelled.
-    """
-    if task.problem_type == NUMBERS:
-        return np.array([train["label_range"]["mean"]], dtype=np.float32) if "label_range" in train else None
-    if "labels" not in train:
-        return None
-    counts = np.array([train["labels"][name] for name in task.label_names], dtype=np.float64)
-    if task.problem_type == SETS:
-        share = np.clip(counts, 0.5, train["examples"] - 0.5) / train["examples"]
-        return np.log(share / (1 - share)).astype(np.float32)
-    return np.log(np.maximum(counts, 0.5) / counts.sum()).astype(np.float32)
-
-
 def describe_intervals(
     p: EvaluateParams,
     task: Task,
@@ -145,16 +127,21 @@ def describe_intervals(
     logits: np.ndarray,
     labels: np.ndarray,
     scores: Mapping[str, float],
-    baseline: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Returns a record for every metric, and one more for the accuracy by Wilson's method.
 
-    Of fewer than FEWEST examples the bounds are null.
+    The bounds are null of fewer than FEWEST examples, and where all resamples score the same: such a point does not
+    say how sure the score is, but that the bootstrap cannot.
+    `baseline` is the best constant answer's score.
     """
+    baseline = constant_scores(task, labels)
     found: list[tuple[str, str, Interval | None]] = [(name, "bootstrap", None) for name in (*task.metrics, "loss")]
     if len(labels) >= FEWEST:
         intervals = bootstrap_intervals(task, labels, [logits], p.confidence, p.resamples, p.seed)
-        found = [(name, "bootstrap", interval) for name, interval in intervals.items()]
+        found = [
+            (name, "bootstrap", interval if interval.low < interval.high else None)
+            for name, interval in intervals.items()
+        ]
         if "accuracy" in task.metrics:
             right = predict_labels(task, logits) == labels
             count = int((right if task.problem_type == CLASSES else right.all(axis=1)).sum())
@@ -168,20 +155,20 @@ def describe_intervals(
             "high": None if interval is None else round(interval.high, 6),
             "confidence": p.confidence,
             "method": method,
-            "baseline": baseline.get(name),
+            "baseline": baseline[name],
             "examples": len(labels),
         }
         for name, method, interval in found
     ]
 
 
-def summary(intervals: Sequence[Mapping[str, Any]]) -> str:
+def summary(split: str, metrics: Sequence[str], intervals: Sequence[Mapping[str, Any]]) -> str:
     """Says the scores with their intervals in one line."""
+    records = [record for name in metrics if (record := interval_of(intervals, split, name))]
     return ", ".join(
         f"{record['metric']} {record['value']:.4f}"
         + ("" if record["low"] is None else f" [{record['low']:.4f}, {record['high']:.4f}]")
-        for record in intervals
-        if record["method"] == "bootstrap"
+        for record in records
     )
 
 

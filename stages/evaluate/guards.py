@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
+from stages.shared.intervals import interval_of
 from stages.shared.scoring import METRICS
 from stages.shared.statistics import FEWEST
 
 # Above 0.05 a probability of 0.9 may mean 0.85 and less: what Guo et al. (2017) measured for networks as they come from
 # training was 0.04 to 0.17, and about 0.02 with one temperature fitted.
 MOST_CALIBRATION_ERROR = 0.05
+ONE_WAY = 0.75  # of the error, left when bins cancel: less than an eighth of it is the other way
 
 
 class Warned(NamedTuple):
@@ -33,13 +35,22 @@ def selected(split: str, selection: Mapping[str, Any]) -> list[Warned]:
     return [Warned("selection_split", split, message)]
 
 
-def shared(split: str, examples: int, pairs: Sequence[Mapping[str, Any]]) -> list[Warned]:
-    """Examples that the model was trained on say nothing about new ones."""
+def shared(split: str, examples: int, scored: int, pairs: Sequence[Mapping[str, Any]]) -> list[Warned]:
+    """Examples that the model was trained on say nothing about new ones.
+
+    Args:
+        examples: of the split in data/raw, which `pairs` counts.
+        scored: as many as tokenize.max_samples left of them.
+    """
     warned = []
     for pair in pairs:
         if pair["splits"] == ["train", split]:
-            rows = ", ".join(f"row {second} is row {first} of train" for first, second in pair["rows"])
-            message = f"{pair['examples']} of {examples} examples stand in train too ({rows}), so this score flatters"
+            rows = ", ".join(f"row {second} (row {first} of train)" for first, second in pair["rows"])
+            few = f", of which {scored} are scored," if scored < examples else ""
+            message = (
+                f"{pair['examples']} of the split's {examples} examples{few} stand in train too, such as {rows}, "
+                "so this score flatters"
+            )
             warned.append(Warned("shared_examples", split, message))
     return warned
 
@@ -58,24 +69,30 @@ def too_little(split: str, labels: np.ndarray) -> list[Warned]:
 
 def no_better_than_constant(split: str, metrics: Sequence[str], intervals: Sequence[Mapping[str, Any]]) -> list[Warned]:
     """A score whose interval reaches the constant answer's may be that of a model that does not read its input."""
-    reached = [
-        f"{one['metric']} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}] against {one['baseline']:.3f}"
-        for one in intervals
-        if one["metric"] in metrics and one["method"] == "bootstrap" and reaches_constant(one)
-    ]
-    if not reached:
+    records = [one for name in metrics if (one := interval_of(intervals, split, name)) and reaches_constant(one)]
+    if not records:
         return []
-    message = f"not better than always giving the most frequent (or mean) label of train: {', '.join(reached)}"
-    return [Warned("majority_class", split, message)]
+    reached = [
+        f"{one['metric']} {one['value']:.3f}"
+        + ("" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]")
+        + f" against {one['baseline']:.3f}"
+        for one in records
+    ]
+    message = f"not better than the best constant answer, the same to every example: {', '.join(reached)}"
+    return [Warned("constant_answer", split, message)]
 
 
 def reaches_constant(record: Mapping[str, Any]) -> bool:
-    """Says whether an interval contains the constant answer's score, or lies on its worse side."""
-    if record["baseline"] is None or record["low"] is None:
+    """Says whether an interval contains the best constant answer's score, or lies on its worse side.
+
+    Where the interval is not known, the value stands for it.
+    """
+    if record["baseline"] is None:
         return False
+    low, high = (record["value"] if record[end] is None else record[end] for end in ("low", "high"))
     if METRICS[record["metric"]].greater_is_better:
-        return bool(record["low"] <= record["baseline"])
-    return bool(record["high"] >= record["baseline"])
+        return bool(low <= record["baseline"])
+    return bool(high >= record["baseline"])
 
 
 def badly_calibrated(split: str, bins: list[Bin], seed: int) -> list[Warned]:
@@ -85,9 +102,12 @@ def badly_calibrated(split: str, bins: list[Bin], seed: int) -> list[Warned]:
     error, chance = calibration_error(bins), error_by_chance(bins, seed)
     if error <= max(MOST_CALIBRATION_ERROR, chance):
         return []
-    gap = sum(one.examples * (one.confidence - one.accuracy) for one in bins)
+    gap = sum(one.examples * (one.confidence - one.accuracy) for one in bins) / sum(one.examples for one in bins)
+    direction = "too high" if gap > 0 else "too low"
+    if abs(gap) < ONE_WAY * error:
+        direction = "too high in places, too low in others"
     message = (
-        f"expected calibration error {error:.3f} (by chance up to {chance:.3f}): the probabilities are "
-        f"{'too high' if gap > 0 else 'too low'}; use them to rank, not as chances (metrics/plots/calibration.csv)"
+        f"expected calibration error {error:.3f} (by chance up to {chance:.3f}): the probabilities are {direction}; "
+        "use them to rank, not as chances (metrics/plots/calibration.csv)"
     )
     return [Warned("calibration", split, message)]

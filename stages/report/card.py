@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from stages.report.inputs import Run
+from stages.shared.markdown import plain
 from stages.shared.scoring import NUMBERS
 
 # Weights that are known by their bytes, wherever they came from.
@@ -95,7 +96,7 @@ def base_model(run: Run) -> str | None:
 
 
 def metric_rows(run: Run) -> list[dict[str, Any]]:
-    """Returns a row for every metric of every split, with its interval and the constant's score, None if not known."""
+    """Returns a row for every metric of every split, with its interval and the best constant answer's score."""
     unknown = dict.fromkeys(("low", "high", "baseline"))
     return [
         {
@@ -108,9 +109,3 @@ def metric_rows(run: Run) -> list[dict[str, Any]]:
         for split, scores in run.metrics.items()
         for metric in run.task.metrics
     ]
-
-
-def plain(text: str) -> str:
-    """Makes a text of the data, such as a label's name, harmless in a line of Markdown."""
-    escaped = "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+!|~$" else sign for sign in text)
-    return " ".join(escaped.split())

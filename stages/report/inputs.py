@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
+from stages.shared.intervals import interval_of
 from stages.shared.params import PARAMS_FILE
 from stages.shared.task import Task, read_task
 
@@ -86,10 +87,9 @@ class Run:
         """The confidence of every interval on the page: that of `evaluate`."""
         return float(self.params["evaluate"]["confidence"])
 
-    def interval(self, split: str, metric: str) -> dict[str, Any] | None:
-        """Returns the record of a metric's interval; None for a figure that has none, such as the loss."""
-        found = [record for record in self.intervals if (record["split"], record["metric"]) == (split, metric)]
-        return next((record for record in found if record["method"] == "bootstrap"), found[0] if found else None)
+    def interval(self, split: str, metric: str) -> Mapping[str, Any] | None:
+        """Returns the record of a metric's interval; None for a figure that has none."""
+        return interval_of(self.intervals, split, metric)
 
 
 def read_run(inputs: Inputs) -> Run:

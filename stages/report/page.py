@@ -202,7 +202,6 @@ def render_page(run: Run, splits: Sequence[SplitReport], templates: Path) -> str
         splits=splits,
         learning=learning,
         numbers=run.task.problem_type == NUMBERS,
-        baseline_name="the mean of train" if run.task.problem_type == NUMBERS else "the majority class",
         data=data_rows(run),
         label_rows=label_rows(run),
         shared=run.data.get("shared", []),

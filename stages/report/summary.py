@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from stages.report.inputs import Run
-from stages.shared.scoring import NUMBERS
 
 
 def summarize(run: Run, page_file: Path) -> str:
     """Returns the metrics with their intervals, the warnings, and where the report lies: a line each."""
-    constant = "mean of train" if run.task.problem_type == NUMBERS else "majority class"
     width = max(len(name) for name in run.task.metrics)
     lines = []
     for split, scores in run.metrics.items():
@@ -16,9 +14,9 @@ def summarize(run: Run, page_file: Path) -> str:
         for name in run.task.metrics:
             line, record = f"  {name:<{width}}  {scores[name]:.4f}", run.interval(split, name)
             if record and record["low"] is not None:
-                line += f"  {record['confidence']:.0%} interval {record['low']:.4f} to {record['high']:.4f}"
+                line += f"  {100 * record['confidence']:g} % interval {record['low']:.4f} to {record['high']:.4f}"
             if record and record["baseline"] is not None:
-                line += f"  {constant} {record['baseline']:.4f}"
+                line += f"  best constant answer {record['baseline']:.4f}"
             lines.append(line)
     lines += [f"warning: {warning['split']}: {warning['message']}" for warning in run.warnings]
     return "\n".join([*lines, f"report: {page_file}"])

@@ -12,12 +12,12 @@ samples, BCa in 97 % (tests/test_statistics.py simulates the ordinary cases). Wh
 anything wrong, and every bootstrap interval is a point; for the accuracy there is Wilson's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import entr, ndtr, ndtri
 from scipy.stats import binomtest, rankdata
 
 from stages.shared.scoring import CLASSES, METRICS, NUMBERS, SETS, loss, predict_labels
@@ -75,6 +75,109 @@ def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str
     return {name: METRICS[name].compute(labels, predictions) for name in task.metrics} | {
         "loss": loss(task, logits, labels)
     }
+
+
+def constant_scores(task: Task, labels: np.ndarray) -> dict[str, float]:
+    """Returns the best score, for each metric of the task and the loss, of any one answer given to every example.
+
+    Each metric has an answer of its own: what scores best is known from these very labels, so that no model that
+    ignores its input is above it. The loss is that of the labels' own shares, or mean, as probabilities.
+
+    Args:
+        labels: as in `scoring.score`.
+    """
+    if task.problem_type == NUMBERS:  # the mean; and no constant correlates with anything
+        variance = float(np.var(labels, dtype=np.float64))
+        return {name: variance if name == "mean_squared_error" else 0.0 for name in task.metrics} | {"loss": variance}
+    if task.problem_type == CLASSES:
+        actual = np.bincount(labels, minlength=task.columns).astype(np.float64)
+        share = actual / len(labels)
+        best_loss = entr(share).sum()
+    else:
+        actual = labels.sum(axis=0, dtype=np.float64)
+        share = actual / len(labels)
+        best_loss = np.mean(entr(share) + entr(1 - share))
+    found = dict.fromkeys(task.metrics, -np.inf)
+    for answer, right in _constant_answers(task, labels, actual):
+        counts = (answer * actual, answer * len(labels), actual, np.array(right), np.array(len(labels)))
+        one = _Counts(*(np.asarray(count, dtype=np.float64)[np.newaxis] for count in counts))
+        for name, formula in _formulas(task).items():
+            found[name] = max(found[name], float(formula(one)[0]))
+    return found | {"loss": float(best_loss)}
+
+
+def _constant_answers(task: Task, labels: np.ndarray, actual: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Yields answers, float64[labels] of 0 and 1, that hold each metric's best one; and how many examples it fits.
+
+    Several labels at once: the first, the two first and so on of the labels by their number (F1 gains by the more
+    frequent one first), and the set that occurs most, which alone can be the best by accuracy.
+    """
+    if task.problem_type == CLASSES:
+        for label in range(task.columns):
+            yield np.eye(1, task.columns, label)[0], actual[label]
+        return
+    for most in range(task.columns + 1):
+        answer = np.zeros(task.columns)
+        answer[np.argsort(-actual, kind="stable")[:most]] = 1
+        yield answer, 0.0
+    _, rows, counts = np.unique(np.packbits(labels == 1, axis=1), axis=0, return_index=True, return_counts=True)
+    yield np.asarray(labels[rows[counts.argmax()]], dtype=np.float64), float(counts.max())
+
+
+def swap_p_values(
+    task: Task, labels: np.ndarray, before: np.ndarray, after: np.ndarray, resamples: int, seed: int
+) -> dict[str, float]:
+    """Returns for each metric of counts how often chance alone makes two models differ by as much, in either direction.
+
+    The randomization test (Noreen 1989; Yeh 2000 for F1): were the models alike, each flip could as well have gone the
+    other way, so all flips are swapped or not by a coin. It needs no large sample: for the accuracy it is McNemar's
+    exact test, and k flips that all go one way are no less likely than 2 ** (1 - k).
+
+    Args:
+        labels: as in `scoring.score`, of classes or of sets.
+        before: the one model's logits, float32[examples, columns]; `after` are the other's.
+    """
+    actual, old, new = (
+        _members(task, array) for array in (labels, *(predict_labels(task, x) for x in (before, after)))
+    )
+    changed = (old != new).any(axis=1)
+    codes = np.concatenate([actual[changed], old[changed], new[changed]], axis=1)
+    kinds, number = np.unique(codes, axis=0, return_counts=True)
+    is_in, was, becomes = (part.astype(np.float64) for part in np.split(kinds, 3, axis=1))
+    # What one flip of each kind changes: hits and predictions of each label, and right examples.
+    steps = np.concatenate([(becomes - was) * is_in, becomes - was], axis=1)
+    right = (becomes == is_in).all(axis=1).astype(np.float64) - (was == is_in).all(axis=1)
+    steps = np.concatenate([steps, right[:, np.newaxis]], axis=1)
+    start = np.concatenate([(old & actual).sum(0), old.sum(0), [(old == actual).all(axis=1).sum()]]).astype(np.float64)
+    size, columns = np.array([len(labels)], dtype=np.float64), task.columns
+    every = actual.sum(axis=0, dtype=np.float64)[np.newaxis]
+    formulas = _formulas(task)
+
+    def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+        both, predicted, hits = np.split(counts, [columns, 2 * columns], axis=1)
+        one = _Counts(both, predicted, np.repeat(every, len(counts), axis=0), hits[:, 0], size)
+        return {name: formula(one) for name, formula in formulas.items()}
+
+    def differences(swapped: np.ndarray) -> dict[str, np.ndarray]:
+        moved = swapped @ steps
+        first, second = scores(start + moved), scores(start + number @ steps - moved)
+        return {name: np.abs(second[name] - first[name]) for name in formulas}
+
+    own = differences(np.zeros((1, len(number))))
+    generator = np.random.default_rng(seed)
+    draws = min(resamples, max(1000, 10 * CHUNK // max(len(number), 1)))
+    rows = max(1, CHUNK // max(len(number), columns))
+    as_far = dict.fromkeys(formulas, 1)  # the sample itself
+    for done in range(0, draws, rows):
+        swapped = generator.binomial(number, 0.5, size=(min(rows, draws - done), len(number)))
+        for name, values in differences(swapped.astype(np.float64)).items():
+            as_far[name] += int((values >= own[name] - SAME).sum())
+    return {name: count / (draws + 1) for name, count in as_far.items()}
+
+
+def _members(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Writes classes, int64[examples], or sets, float32[examples, labels], as bool[examples, labels]."""
+    return labels == 1 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(task.columns)
 
 
 def wilson_interval(right: int, examples: int, confidence: float) -> Interval:
@@ -230,9 +333,13 @@ def _count_table(task: Task, labels: np.ndarray, predictions: Sequence[np.ndarra
 
         return values
 
+    return Table(cells.counts, {name: compute(formula) for name, formula in _formulas(task).items()})
+
+
+def _formulas(task: Task) -> dict[str, Callable[["_Counts"], np.ndarray]]:
     macro = _f1_macro if task.problem_type == CLASSES else _f1_macro_of_sets
     formulas = FORMULAS | {"f1_macro": macro}
-    return Table(cells.counts, {name: compute(formulas[name]) for name in task.metrics})
+    return {name: formulas[name] for name in task.metrics}
 
 
 class _Counts(NamedTuple):
