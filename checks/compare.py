@@ -5,8 +5,8 @@
 OLD is main by default, or HEAD where the working tree has changes; NEW is the workspace. Scored are the splits of
 params.yaml's `evaluate`, with its confidence, resamples and seed. The interval is the paired bootstrap's: both models
 on the same resampled examples. "equivalent" means that the whole interval lies within the margin, in the metric's own
-unit; it is said before "better" or "worse", which then are too small to matter. And where few predictions
-flip, no interval is enough for a word (`verdict` says why, and what is).
+unit; it is said before "better" or "worse", which then are too small to matter. Where few predictions flip, the
+interval alone is not enough for a word (`verdict` says why, and what is).
 Exit status: 0 with an answer, whatever it is; 2 when there is none.
 """
 

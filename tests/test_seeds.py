@@ -237,6 +237,7 @@ def test_three_seeds_go_on_after_an_interruption_and_none_is_trained_twice(tiny:
     """Interrupted while the second one trains, by Ctrl-C and then by a kill; in a tree with uncommitted changes."""
     tiny.set(train__epochs=1)
     trained: list[str] = []
+    told: list[list[str]] = []
     for how in (signal.SIGINT, signal.SIGKILL, None):
         process = start(tiny, "--count", "3")
         lines = []
@@ -248,10 +249,11 @@ def test_three_seeds_go_on_after_an_interruption_and_none_is_trained_twice(tiny:
         process.wait()
         said = "".join(lines)
         trained += re.findall(r"epoch 1/1: .*", said)
+        told.append(re.findall(r"seed-\S+: \w+", said))
         assert not [program for program in alive(tiny.folder) if "dvc" in program or "stages" in program]
     assert process.returncode == 0
     assert re.search(r"seed-1-\w+: found", said)
-    assert len(trained) == 3
+    assert len(trained) == 3, (trained, told)
     again = tiny.run("python", "-m", "checks.seeds", "--count", "3", "--json")
     assert re.findall(r"seed-\d-\w+: (\w+)", again.stderr) == ["found"] * 3
     (configuration,) = json.loads(again.stdout)["configurations"]

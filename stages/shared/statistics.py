@@ -89,14 +89,9 @@ def constant_scores(task: Task, labels: np.ndarray) -> dict[str, float]:
     if task.problem_type == NUMBERS:  # the mean; and no constant correlates with anything
         variance = float(np.var(labels, dtype=np.float64))
         return {name: variance if name == "mean_squared_error" else 0.0 for name in task.metrics} | {"loss": variance}
-    if task.problem_type == CLASSES:
-        actual = np.bincount(labels, minlength=task.columns).astype(np.float64)
-        share = actual / len(labels)
-        best_loss = entr(share).sum()
-    else:
-        actual = labels.sum(axis=0, dtype=np.float64)
-        share = actual / len(labels)
-        best_loss = np.mean(entr(share) + entr(1 - share))
+    actual = _tally(task, labels).astype(np.float64)
+    share = actual / len(labels)
+    best_loss = entr(share).sum() if task.problem_type == CLASSES else np.mean(entr(share) + entr(1 - share))
     found = dict.fromkeys(task.metrics, -np.inf)
     for answer, right in _constant_answers(task, labels, actual):
         counts = (answer * actual, answer * len(labels), actual, np.array(right), np.array(len(labels)))
@@ -137,20 +132,20 @@ def swap_p_values(
         labels: as in `scoring.score`, of classes or of sets.
         before: the one model's logits, float32[examples, columns]; `after` are the other's.
     """
-    actual, old, new = (
-        _members(task, array) for array in (labels, *(predict_labels(task, x) for x in (before, after)))
-    )
-    changed = (old != new).any(axis=1)
-    codes = np.concatenate([actual[changed], old[changed], new[changed]], axis=1)
+    old, new = (predict_labels(task, logits) for logits in (before, after))
+    changed = np.flatnonzero((old != new).reshape(len(labels), -1).any(axis=1))
+    codes = np.concatenate([_members(task, array[changed]) for array in (labels, old, new)], axis=1)
     kinds, number = np.unique(codes, axis=0, return_counts=True)
     is_in, was, becomes = (part.astype(np.float64) for part in np.split(kinds, 3, axis=1))
     # What one flip of each kind changes: hits and predictions of each label, and right examples.
     steps = np.concatenate([(becomes - was) * is_in, becomes - was], axis=1)
     right = (becomes == is_in).all(axis=1).astype(np.float64) - (was == is_in).all(axis=1)
     steps = np.concatenate([steps, right[:, np.newaxis]], axis=1)
-    start = np.concatenate([(old & actual).sum(0), old.sum(0), [(old == actual).all(axis=1).sum()]]).astype(np.float64)
+    hits = (old == labels).reshape(len(labels), -1).all(axis=1).sum()
+    both = _tally(task, old[old == labels]) if task.problem_type == CLASSES else _tally(task, old * labels)
+    start = np.concatenate([both, _tally(task, old), [hits]]).astype(np.float64)
     size, columns = np.array([len(labels)], dtype=np.float64), task.columns
-    every = actual.sum(axis=0, dtype=np.float64)[np.newaxis]
+    every = _tally(task, labels).astype(np.float64)[np.newaxis]
     formulas = _formulas(task)
 
     def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -178,6 +173,11 @@ def swap_p_values(
 def _members(task: Task, labels: np.ndarray) -> np.ndarray:
     """Writes classes, int64[examples], or sets, float32[examples, labels], as bool[examples, labels]."""
     return labels == 1 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(task.columns)
+
+
+def _tally(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Counts each label of classes, int64[examples], or of sets, float32[examples, labels]."""
+    return np.bincount(labels, minlength=task.columns) if labels.ndim == 1 else labels.sum(axis=0, dtype=np.int64)
 
 
 def wilson_interval(right: int, examples: int, confidence: float) -> Interval:
