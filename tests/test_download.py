@@ -993,6 +993,24 @@ def test_a_regression_takes_whole_numbers_of_any_size(run: Callable[..., Any], t
     assert {*found["train"]["label"], *found["validation"]["label"]} == set(expected[:2])
 
 
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.uint64(), pa.decimal128(20, 0)], ids=str)
+@pytest.mark.parametrize("problem_type", ["regression", "single_label_classification"])
+def test_labels_may_be_numbers_of_any_type(
+    problem_type: str, kind: pa.DataType, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    large = 2**63 + 2**40 if kind == pa.uint64() else 7
+    for split in ("train", "validation"):
+        rows = pa.table(
+            {"a": ["x", "v"], "b": [split] * 2, "y": pa.array([large, 3], pa.uint64()).cast(kind, safe=False)}
+        )
+        pyarrow.parquet.write_table(rows, tmp_path / "data" / f"{split}.parquet")
+    train = run(problem_type=problem_type, label_names=None, metrics=["accuracy"])["train"]
+    if problem_type == "regression":
+        assert train["label"] == [float(np.float32(large)), 3.0]
+    else:
+        assert (train["label"], train.features["label"].names) == ([1, 0], ["3", str(large)])
+
+
 @pytest.mark.parametrize("written", ["-1.0", "-1", '""', "   "])
 def test_a_test_split_of_nothing_but_minus_one_or_blanks_is_unlabelled(
     written: str, run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]

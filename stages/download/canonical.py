@@ -61,7 +61,7 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
 def _warn_of_a_label(source: Source, split: str, train: pa.ChunkedArray) -> None:
     """Says that a split of -1 throughout is taken for unlabelled, where train says that -1 is a label."""
     found = source.tables[split][source.labelling.label_column]
-    if _throughout(found, UNLABELLED) and _numeric(train.type) and pc.any(pc.equal(train, UNLABELLED)).as_py():
+    if _throughout(found) and _numeric(train.type) and pc.any(_unlabelled(train)).as_py():
         print(
             f"download: warning: {source.places[split]}: every label of the {split} split is {UNLABELLED}, "
             "which is a label of train too; it is taken for unlabelled",
@@ -171,10 +171,11 @@ def _label_column(source: Source, split: str) -> pa.ChunkedArray | None:
     labels = table[column]
     if pa.types.is_boolean(labels.type):
         labels = labels.cast(pa.string())  # true, false
-    if pa.types.is_floating(labels.type):
+    if pa.types.is_floating(labels.type) or pa.types.is_decimal(labels.type):
+        labels = labels.cast(pa.float64(), safe=False)  # for 16 bits few functions are there
         labels = pc.if_else(pc.is_nan(labels), None, labels)
     empty = labels.is_null()
-    if pc.all(empty).as_py() or _throughout(labels, UNLABELLED):
+    if pc.all(empty).as_py() or _throughout(labels):
         return None
     if source.labelling.label_delimiter is not None:
         return _cut(labels, source.labelling.label_delimiter, place)
@@ -201,11 +202,16 @@ def _cut(labels: pa.ChunkedArray, delimiter: str, place: str) -> pa.ChunkedArray
     return pa.chunked_array([pa.array(cells, pa.list_(pa.string())).take(encoded.indices)])
 
 
-def _throughout(labels: pa.ChunkedArray, value: int) -> bool:
-    """Says whether every label, or everything in the lists of labels, is that number."""
+def _throughout(labels: pa.ChunkedArray) -> bool:
+    """Says whether every label, or everything in the lists of labels, is -1."""
     if _is_list(labels.type):
         labels = pc.list_flatten(labels)
-    return _numeric(labels.type) and bool(pc.all(pc.equal(labels, value)).as_py())
+    return _numeric(labels.type) and bool(pc.all(_unlabelled(labels)).as_py())
+
+
+def _unlabelled(numbers: Any) -> Any:
+    """Compares with -1 as floats: unsigned numbers of 64 bits cannot be."""
+    return pc.equal(numbers.cast(pa.float64(), safe=False), UNLABELLED)
 
 
 def _is_list(kind: pa.DataType) -> bool:
