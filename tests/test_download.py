@@ -794,7 +794,11 @@ def test_shards_with_other_columns_are_refused(run: Callable[..., Any], tmp_path
         ("train.jsonl", '{"a": "Größer"}'.encode("latin-1"), r"train.jsonl: the text is not UTF-8"),
         ("train.csv", b"", r"train.csv: the file is empty; expected a header line and rows"),
         ("train.csv.gz", b"a,b,y\nx,y,1\n", r"train.csv.gz: cannot be read as csv"),
-        ("train.jsonl.gz", gzip.compress(b'{"a": "x"}\n' * 99, mtime=0)[:30], r"train.jsonl.gz: cannot be read as jsonl"),
+        (
+            "train.jsonl.gz",
+            gzip.compress(b'{"a": "x"}\n' * 99, mtime=0)[:30],
+            r"train.jsonl.gz: cannot be read as jsonl",
+        ),
         ("train.parquet", b"PAR1 and no more", r"train.parquet: cannot be read as parquet"),
         ("train.arrow", b"ARROW1 and no more", r"train.arrow: cannot be read as arrow"),
     ],
