@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks import machines, mrpc, scale
+from benchmarks import machines, mrpc, processes, scale
 from checks.artifacts import Tolerance
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +55,12 @@ def test_the_table_of_a_million_pairs_is_the_measured_one() -> None:
     assert max(run["peak_mib"] for run in measured["runs"]) < 2048
 
 
+def test_the_table_of_several_processes_is_the_measured_one() -> None:
+    file = ROOT / "benchmarks" / "results" / "processes.json"
+    page = (ROOT / "docs" / "several_machines.md").read_text(encoding="utf-8")
+    assert processes.table(json.loads(file.read_text(encoding="utf-8"))) in page
+
+
 def test_the_tolerances_are_those_of_verify() -> None:
     said = re.search(
         r"weights (\S+), logits (\S+), (\S+) % of the predictions flipped, metrics (\S+)\. ", " ".join(README.split())
@@ -88,6 +94,6 @@ def test_every_command_shown_exists() -> None:
 
 
 def test_every_link_leads_to_a_file() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "data").glob("*/README.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "data").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), target

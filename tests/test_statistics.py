@@ -312,7 +312,7 @@ def simulate(task: Task, examples: int, samples: int, sample: Callable[[int], An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("examples", [100, 408])
+@pytest.mark.parametrize("examples", [100, pytest.param(408, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(("accuracy", "shares"), [(0.8, [0.5, 0.5]), (0.86, [0.32, 0.68]), (0.75, [0.4, 0.3, 0.3])])
 def test_intervals_of_classes_cover_the_truth(accuracy: float, shares: list[float], examples: int) -> None:
     classes = len(shares)
@@ -330,7 +330,7 @@ def test_intervals_of_classes_cover_the_truth(accuracy: float, shares: list[floa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("examples", "samples"), [(100, 600), (408, 300)])
+@pytest.mark.parametrize(("examples", "samples"), [(100, 600), pytest.param(408, 300, marks=pytest.mark.exhaustive)])
 def test_intervals_of_correlations_cover_the_truth(examples: int, samples: int) -> None:
     task = make_task(NUMBERS, metrics=["pearson", "spearmanr"])
     generator = np.random.default_rng(0)
