@@ -29,7 +29,9 @@ def on_a_terminal(project: Project, stage: str) -> str:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))  # a new one has no columns, and so no room for a bar
     command = [sys.executable, "-m", f"stages.{stage}"]
-    with subprocess.Popen(command, cwd=project.folder, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+    # A stage that was imported in this process, which has no terminal, has switched bars off in its environment.
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_PROGRESS_BARS")}
+    with subprocess.Popen(command, cwd=project.folder, env=kept, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         written = b""
         while True:
