@@ -154,11 +154,11 @@ def batches(lengths: np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
 
 
 def main() -> None:
-    p, execution = read_params("predict", PredictParams), read_execution()
+    execution = read_execution()
     if launch("predict", execution.predict_processes):
         return
     with alone("predict"):
-        p = read_params("predict", PredictParams)  # again: what it is from here on is watched
+        p = read_params("predict", PredictParams)
         predict(p, execution.device, TOKENIZED, TASK, FINETUNED, PREDICTIONS, SCRATCH / "predict")
     barrier()  # no process reports success before rank 0 has published
 

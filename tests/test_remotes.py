@@ -36,6 +36,17 @@ def clone(project: Project, folder: Path) -> Project:
     return Project(folder)
 
 
+def add_remote(project: Project, address: str, *options: str) -> None:
+    project.run("dvc", "remote", "add", "--default", "storage", address)
+    if options:
+        project.run("dvc", "remote", "modify", "storage", *options)
+    project.commit("a remote")
+
+
+def add_s3(project: Project, endpoint: str) -> None:
+    add_remote(project, "s3://results/tunelock", "endpointurl", endpoint)
+
+
 def assert_a_colleague_has_nothing_to_compute(project: Project, folder: Path) -> None:
     project.run("dvc", "push")
     colleague = clone(project, folder)
@@ -49,22 +60,18 @@ def assert_a_colleague_has_nothing_to_compute(project: Project, folder: Path) ->
 
 
 def test_a_colleague_pulls_from_s3_and_has_nothing_to_compute(tiny: Project, s3: str, tmp_path: Path) -> None:
-    tiny.run("dvc", "remote", "add", "--default", "storage", "s3://results/tunelock")
-    tiny.run("dvc", "remote", "modify", "storage", "endpointurl", s3)
-    tiny.commit("a remote")
+    add_s3(tiny, s3)
     assert_a_colleague_has_nothing_to_compute(tiny, tmp_path / "colleague")
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in tiny.run("git", "grep", "-h", "", "--", ".dvc").stdout
 
 
 def test_a_colleague_pulls_from_a_folder_and_has_nothing_to_compute(tiny: Project, tmp_path: Path) -> None:
-    tiny.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
-    tiny.commit("a remote")
+    add_remote(tiny, str(tmp_path / "storage"))
     assert_a_colleague_has_nothing_to_compute(tiny, tmp_path / "colleague")
 
 
 def test_a_colleague_gets_an_experiment_with_its_model(tiny: Project, tmp_path: Path) -> None:
-    tiny.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
-    tiny.commit("a remote")
+    add_remote(tiny, str(tmp_path / "storage"))
     tiny.run("git", "init", "--quiet", "--bare", str(tmp_path / "shared.git"))
     tiny.run("git", "remote", "add", "origin", str(tmp_path / "shared.git"))
     tiny.run("git", "push", "--quiet", "origin", "main")
@@ -86,8 +93,6 @@ def test_a_colleague_gets_an_experiment_with_its_model(tiny: Project, tmp_path: 
 
 
 def test_a_remote_without_the_files_says_so(tiny: Project, s3: str, tmp_path: Path) -> None:
-    tiny.run("dvc", "remote", "add", "--default", "storage", "s3://results/tunelock")
-    tiny.run("dvc", "remote", "modify", "storage", "endpointurl", s3)
-    tiny.commit("a remote, nothing pushed")
+    add_s3(tiny, s3)  # and nothing is pushed
     done = clone(tiny, tmp_path / "colleague").run("dvc", "pull", check=False)
     assert done.returncode and "missing" in (done.stdout + done.stderr).lower()
