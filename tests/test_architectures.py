@@ -14,7 +14,7 @@ import transformers as hf
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from stages.predict import PredictParams, predict
+from stages.predict.__main__ import PredictParams, predict
 from stages.shared.errors import BadInput
 from stages.shared.splits import load_splits
 from stages.tokenize import TokenizeParams, tokenize

@@ -134,7 +134,7 @@ def test_quick_is_content_with_a_fresh_clone_and_not_with_a_changed_metric(tiny:
     clone = Project(tmp_path / "clone")
     tiny.run("git", "clone", "--quiet", str(tiny.folder), str(clone.folder))
     assert verify(clone, "--quick") == (0, {"revision": "HEAD", "belongs_together": True, "reasons": []})
-    for name, stage in (("metrics/metrics.json", "evaluate"), ("stages/predict.py", "predict")):
+    for name, stage in (("metrics/metrics.json", "evaluate"), ("stages/predict/__main__.py", "predict")):
         text = clone.read(name)
         (clone.folder / name).write_text(text.replace("accuracy", "acuracy") + "\n", encoding="utf-8")
         clone.run("git", "config", "user.name", "A Tester")

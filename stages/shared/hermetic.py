@@ -29,7 +29,10 @@ REFUSED = (
 DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "ACCELERATE_", "TRAINER_")
 
 SET = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # same bits; a spinning barrier made 2.3 s out of 15 to 23 s on a busy machine
+    # A thread that waits for the others spins for some 10 microseconds, then sleeps; the bits are the same. A training
+    # step waits a thousand times: to sleep at once makes it slow on a quiet machine, to spin for long on a busy one.
+    "GOMP_SPINCOUNT": "3000",  # of GNU's OpenMP, which torch brings on Linux
+    "OMP_WAIT_POLICY": "PASSIVE",  # sleep at once: for other OpenMP libraries
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch asks for before it promises deterministic CUDA matrix products
     "HF_DATASETS_OFFLINE": "1",  # `download` alone lifts the three offline switches
     "HF_EVALUATE_OFFLINE": "1",

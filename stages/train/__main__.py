@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from stages.shared.device import pick_device
+from stages.shared.device import advise, pick_device
 from stages.shared.errors import BadInput
 from stages.shared.execution import Execution, read_execution
 from stages.shared.params import params_dataclass, read_params
@@ -32,6 +32,7 @@ from stages.shared.scoring import check_metrics
 from stages.shared.splits import load_splits
 from stages.shared.stage import SCRATCH, alone, program
 from stages.shared.task import Task, read_task
+from stages.train.dropout import draw_by_step
 from stages.train.recipe import environment, recipe_key
 from stages.train.trainer import ExactTrainer, checkpoints, kept_row
 
@@ -84,6 +85,7 @@ def train(
     connect(p.processes, "train")
     batches = divide(p)
     device = pick_device(execution.device, p.threads)
+    advise("train", p.precision, device)
     task = read_task(task_file)
     check_metrics(task)
     splits = load_splits(tokenized_dir)
@@ -243,6 +245,7 @@ def make_trainer(
         patience=p.early_stopping_patience,
         minutes=execution.checkpoint_minutes,
         live_file=run.parent.with_name("live.csv"),
+        dropout=draw_by_step(model, p.seed) if device.type == "cpu" else None,  # GPUs draw their masks fast enough
         model=model,
         args=arguments,
         train_dataset=train_split,

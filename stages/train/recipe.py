@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from stages.shared.device import cpu_features
+
 PACKAGES = ("accelerate", "datasets", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 CODE = Path(__file__).parents[1]
 
@@ -23,7 +25,7 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_features": _cpu_features(),
+        "cpu_features": cpu_features(),
         "mkl": torch.backends.mkl.is_available(),
         "mkldnn": torch.backends.mkldnn.is_available(),
         "threads": threads,
@@ -33,18 +35,6 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
     return facts
-
-
-def _cpu_features() -> list[str]:
-    """Returns the instruction sets that pick a kernel in oneDNN, MKL or ATen."""
-    known = {"avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni"}
-    known |= {"avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "sve"}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
-    return sorted(known & set(flags.split()))
 
 
 def recipe_key(params: Mapping[str, Any], facts: Mapping[str, Any], inputs: Iterable[Path]) -> str:

@@ -23,6 +23,7 @@ from stages.shared.processes import barrier, gather, rank, share, world_size
 from stages.shared.publish import write_json
 from stages.shared.scoring import METRICS, score
 from stages.shared.task import Task
+from stages.train.dropout import StepDropout
 
 HISTORY = "history.json"
 LIVE_ROWS = 400  # of the file with the loss so far: enough for a curve, too few to cost a step anything
@@ -140,9 +141,12 @@ class ExactTrainer(Trainer):
         patience: int | None,
         minutes: float,
         live_file: Path,
+        dropout: StepDropout | None,
         **arguments: Any,
     ) -> None:
         self.task = task
+        self.dropout = dropout
+        self.turn = 0  # forward passes of the step so far
         self.patience = patience
         self.history: list[dict[str, float]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
@@ -193,6 +197,9 @@ class ExactTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
     ) -> torch.Tensor:
+        if self.dropout is not None:
+            self.dropout.start(self.state.global_step, self.turn, rank())
+        self.turn += 1
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         self.loss_sum = self.loss_sum.to(loss.device) + loss / world_size()
         return loss
@@ -277,6 +284,7 @@ class _Epochs(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.loss_steps += 1
+        self.trainer.turn = 0
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         trainer = self.trainer

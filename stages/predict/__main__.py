@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,8 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from stages.shared.device import pick_device
+from stages.predict.batches import PaddedRows, batches, lengths_of
+from stages.shared.device import advise, pick_device
 from stages.shared.execution import read_execution
 from stages.shared.params import params_dataclass, read_params
 from stages.shared.processes import barrier, connect, launch, rank, world_size
@@ -91,6 +92,7 @@ class Predictor:
 
     def __init__(self, p: PredictParams, device_name: str, finetuned_dir: Path) -> None:
         self.device = pick_device(device_name, p.threads)
+        advise("predict", p.precision, self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(finetuned_dir)
         disable_progress_bar()  # that for loading the weights
         model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
@@ -101,18 +103,17 @@ class Predictor:
         self, name: str, split: Dataset, batches: Sequence[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields int64[batch] positions in the split and their logits, float32[batch, columns]."""
-        taken = [column for column in split.column_names if column in self.tokenizer.model_input_names]
-        inputs = split.select_columns(taken)
+        inputs = PaddedRows(split, self.tokenizer)
         quiet = rank() > 0 or not sys.stderr.isatty()
         with tqdm(total=sum(map(len, batches)), desc=f"predict {name}", unit="example", disable=quiet) as progress:
             for rows in batches:
                 yield rows, self._logits(inputs[rows])
                 progress.update(len(rows))
 
-    def _logits(self, rows: Any) -> np.ndarray:
+    def _logits(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
         with torch.inference_mode(), self.autocast:
-            batch = self.tokenizer.pad(rows, return_tensors="pt").to(self.device)
-            logits: np.ndarray = self.model(**batch).logits.float().cpu().numpy()
+            inputs = {name: values.to(self.device) for name, values in batch.items()}
+            logits: np.ndarray = self.model(**inputs).logits.float().cpu().numpy()
             return logits
 
 
@@ -132,25 +133,8 @@ def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:
 
 def deal(split: Dataset, token_budget: int) -> list[list[np.ndarray]]:
     """Deals the split's batches to the processes, one after the other: each has long ones and short ones."""
-    dealt = list(batches(np.asarray(split.with_format("numpy")["length"][:]), token_budget))
+    dealt = list(batches(lengths_of(split), token_budget))
     return [dealt[number :: world_size()] for number in range(world_size())]
-
-
-def batches(lengths: np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
-    """Cuts the examples, longest first, into batches of at most `token_budget` tokens with their padding.
-
-    Args:
-        lengths: int32[examples], in tokens. An example longer than the budget makes a batch of its own.
-
-    Yields:
-        int64[batch] positions in the split.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def main() -> None:

@@ -1,0 +1,59 @@
+"""predict's batches are the rows that they name, padded as the tokenizer pads them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, concatenate_datasets
+from transformers import AutoTokenizer
+
+from stages.predict.batches import PaddedRows, batches
+from stages.shared.splits import load_splits, save_splits
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Dataset:
+    """Three record batches of rows of 1 to 12 tokens."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for size in (5, 1, 7):
+        lengths = generator.integers(1, 13, size=size)
+        ids = [generator.integers(5, 60, size=length).tolist() for length in lengths]
+        types = [[place % 2 for place in range(length)] for length in lengths]
+        parts.append(Dataset.from_dict({"input_ids": ids, "token_type_ids": types, "length": lengths}))
+    save_splits({"validation": concatenate_datasets(parts)}, tmp_path)
+    return load_splits(tmp_path)["validation"]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("rows", [[0], [12, 5, 0, 7], list(range(13))])
+def test_rows_are_padded_as_the_tokenizer_pads_them(
+    split: Dataset, side: str, rows: list[int], tiny_checkpoint: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint, padding_side=side)
+    tokenizer._pad_token_type_id = 3  # as XLNet's, which is not 0
+    names = ["input_ids", "token_type_ids"]
+    expected = tokenizer.pad(split.select_columns(names)[rows], return_tensors="pt")
+    found = PaddedRows(split, tokenizer)[np.array(rows)]
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        assert torch.equal(values, expected[name]), name
+
+
+def test_a_model_without_token_types_is_given_none(split: Dataset, tiny_checkpoint: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    rows = PaddedRows(split.select_columns(["input_ids", "length"]), tokenizer)
+    assert set(rows[np.array([0, 1])]) == {"input_ids", "attention_mask"}
+
+
+def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(1, 200, size=500)
+    cut = list(batches(lengths, 256))
+    assert sorted(np.concatenate(cut).tolist()) == list(range(500))
+    assert all(len(rows) * lengths[rows].max() <= 256 for rows in cut)
+
+
+def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    assert [rows.tolist() for rows in batches(np.array([3, 9, 2]), 5)] == [[1], [0], [2]]
