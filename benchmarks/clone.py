@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets import load_from_disk
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -25,15 +26,31 @@ def fresh_clone(name: str) -> Path:
     return clone
 
 
-def repro(clone: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
-    """Runs `dvc repro` in the clone with the committed params.yaml but for `params`."""
+def repro(clone: Path, params: Mapping[str, Mapping[str, Any]], *arguments: str) -> None:
+    """Runs `dvc repro` with `arguments` in the clone, with the committed params.yaml but for `params`."""
+    set_params(clone, params)
+    call([sys.executable, "-m", "dvc", "repro", *arguments], clone)
+
+
+def set_params(clone: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
+    """Gives the clone the committed params.yaml but for `params`."""
     call(["git", "checkout", "--quiet", "params.yaml"], clone)
     yaml = YAML()
     document = yaml.load(clone / "params.yaml")
     for section, values in params.items():
         document[section].update(values)
     yaml.dump(document, clone / "params.yaml")
-    call([sys.executable, "-m", "dvc", "repro"], clone)
+
+
+def as_parquet(clone: Path) -> Path:
+    """Writes what the clone has downloaded as GLUE has it, in parquet: what the peers' scripts read."""
+    corpus = clone.parent / "corpus"
+    corpus.mkdir(exist_ok=True)
+    names = {"text": "sentence1", "text_pair": "sentence2"}
+    raw = load_from_disk(clone / "data" / "raw")
+    for name, split in raw.items():
+        split.rename_columns(names).to_parquet(corpus / f"{name}.parquet")
+    return corpus
 
 
 def run_key(tracked: Iterable[str], files: Iterable[Path], *also: object) -> str:
@@ -50,7 +67,7 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def call(command: list[str], folder: Path) -> None:
+def call(command: list[str], folder: Path, environment: Mapping[str, str] = {}) -> None:
     """Runs a command with this interpreter's programs first on PATH; ends the benchmark if it fails."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path})
+    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path, **environment})

@@ -1,0 +1,63 @@
+"""Runs a training program as it is, and ends it when it has trained on enough examples.
+
+    python -m benchmarks.clock RESULT EXAMPLES PROFILED_STEPS MODULE [ARGUMENT ...]
+
+The clock is a callback that every `Trainer` of the program gets. It starts after some steps, since the first ones also
+pick kernels and fault in memory, and stops at EXAMPLES or where the epoch ends. RESULT is a JSON file with `examples`
+and `seconds`; with PROFILED_STEPS, that many steps follow for the profiler of torch, and it has `milliseconds`, too:
+each operator's own, in a step.
+"""
+
+import importlib
+import json
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+WARM_UP = 5  # steps
+
+
+def main(result: Path, examples: int, profiled_steps: int, module: str, arguments: list[str]) -> None:
+    """Runs `module` until the clock ends it."""
+    importlib.import_module(module.partition(".")[0])  # a stage sets its environment before anybody imports torch
+    import transformers.trainer
+    from torch.profiler import profile
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == WARM_UP:
+                self.start = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            a_step = args.train_batch_size * args.gradient_accumulation_steps
+            timed = state.global_step - WARM_UP
+            an_epoch = round(state.max_steps / args.num_train_epochs) - WARM_UP - profiled_steps
+            last = min(-(-examples // a_step), an_epoch)
+            if timed == last:
+                self.measured: dict[str, Any] = {
+                    "examples": timed * a_step,
+                    "seconds": time.perf_counter() - self.start,
+                }
+                if profiled_steps:
+                    self.profile = profile()
+                    self.profile.start()
+            if timed == last + profiled_steps:
+                if profiled_steps:
+                    self.profile.stop()
+                    self.measured["milliseconds"] = {
+                        entry.key: entry.self_cpu_time_total / 1e3 / profiled_steps
+                        for entry in self.profile.key_averages()
+                    }
+                result.write_text(json.dumps(self.measured), encoding="utf-8")
+                raise SystemExit(0)
+
+    transformers.trainer.DEFAULT_CALLBACKS.append(Clock)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])

@@ -1,0 +1,135 @@
+"""How many examples a second train: this pipeline beside the scripts that people use.
+
+    python -m benchmarks.train_throughput [FOLDER] [--rounds 3]
+
+FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled sample. All train the same checkpoint on
+the same texts with the same number of threads, each as the program that its users start: the course's script, that of
+`run_glue.py`'s defaults, and the stage `train` of a scratch clone of HEAD, with the committed params.yaml and in bf16.
+The programs take turns, each in a process of its own, and the clock runs while they train, without start and warm-up
+(benchmarks/clock.py). The last lines set the training's floating point operations on real tokens against this machine's
+bf16 matrix products of the same shapes (benchmarks/products.py). Writes benchmarks/results/train_throughput.json.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro, set_params
+from benchmarks.machine import describe
+from benchmarks.repeat import interleaved, spread
+
+RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
+EXAMPLES = {"run_glue": 480, "course": 800}  # of their random orders; a pipeline's epoch goes by length, so all of it
+AN_EPOCH = 10**9
+PROFILED_STEPS = 20
+OPERATORS = 12  # of a step, with the most time of their own
+RECIPES: dict[str, dict[str, str]] = {"fp32": {}, "bf16": {"precision": "bf16"}}
+LABELS = {
+    "run_glue": "run_glue's defaults",
+    "course": "the course's script",
+    "fp32": "tunelock, params.yaml as committed",
+    "bf16": "tunelock, bf16",
+}
+
+
+def main(folder: Path | None, rounds: int) -> None:
+    """Measures, prints the tables and writes the result file."""
+    clone = fresh_clone("throughput")
+    data = {"download": {"dataset_files": str(folder.resolve())}} if folder else {}
+    repro(clone, data, "tokenize")
+    corpus, checkpoint = as_parquet(clone), clone / "models" / "pretrained"
+    train = YAML(typ="safe", pure=True).load(clone / "params.yaml")["train"]
+    environment = {"OMP_NUM_THREADS": str(train["threads"])}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "measured.json"
+
+        def clock(examples: int, profiled_steps: int, *program: str) -> dict[str, Any]:
+            command = ["benchmarks.clock", str(file), str(examples), str(profiled_steps), *program]
+            call([sys.executable, "-m", *command], clone, environment)
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+
+        def peer(name: str) -> Callable[[], float]:
+            arguments = [str(corpus), str(checkpoint), "1", os.devnull]
+            return lambda: rate(clock(EXAMPLES[name], 0, f"benchmarks.{name}", *arguments))
+
+        def stage(recipe: dict[str, str]) -> Callable[[], float]:
+            def run() -> float:
+                set_params(clone, data | {"train": recipe})
+                return rate(clock(AN_EPOCH, 0, "stages.train"))
+
+            return run
+
+        def multiply() -> float:
+            call([sys.executable, "-m", "benchmarks.products", str(file), str(train["batch_size"])], clone)
+            found.append(json.loads(file.read_text(encoding="utf-8")))
+            return float(found[-1]["repeated"])
+
+        found: list[dict[str, float]] = []
+        programs = {name: peer(name) for name in EXAMPLES} | {name: stage(recipe) for name, recipe in RECIPES.items()}
+        rates = interleaved(programs | {"products": multiply}, rounds)
+        milliseconds = clock(AN_EPOCH, PROFILED_STEPS, "stages.train")["milliseconds"]
+    largest = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)[:OPERATORS]
+    result = {
+        **describe(),
+        "corpus": folder.name if folder else "sample",
+        "recipe": {key: train[key] for key in ("batch_size", "sampling", "threads")},
+        "examples_per_second": {name: rates[name] for name in programs},
+        "products": found,
+        "milliseconds_per_step": {name: round(milliseconds[name], 2) for name in largest},
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(table(result))
+
+
+def rate(measured: dict[str, Any]) -> float:
+    """Returns examples a second."""
+    return float(measured["examples"] / measured["seconds"])
+
+
+def table(result: dict[str, Any]) -> str:
+    """Formats the figures; benchmarks/RESULTS.md shows them."""
+    rates = {name: spread(values) for name, values in result["examples_per_second"].items()}
+    lines = [
+        f"| training on {result['corpus']} | examples/s: median (min to max) | to run_glue | to the course |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, values in rates.items():
+        ratios = " | ".join(f"{values['median'] / rates[peer]['median']:.2f}" for peer in EXAMPLES)
+        lines.append(
+            f"| {LABELS[name]} | {values['median']:.1f} ({values['min']:.1f} to {values['max']:.1f}) | {ratios} |"
+        )
+    facts = result["products"][0]
+    of_tokens = [
+        rate * facts["tokens_per_example"] * facts["flops_per_token"] for rate in result["examples_per_second"]["bf16"]
+    ]
+    lines += ["", "| bf16 | GFLOP/s: median (min to max) | the training's share |", "| --- | --- | --- |"]
+    for label, speeds in (
+        ("tunelock, real tokens alone", of_tokens),
+        (
+            "the same shapes' products, each repeated on operands in the cache",
+            [f["repeated"] for f in result["products"]],
+        ),
+        ("the same shapes' products, each layer its own operands, in turn", [f["in_turn"] for f in result["products"]]),
+    ):
+        found = spread(speeds)
+        share = spread([ours / theirs for ours, theirs in zip(of_tokens, speeds, strict=True)])["median"]
+        cells = " to ".join(f"{found[name] / 1e9:.0f}" for name in ("min", "max"))
+        lines.append(f"| {label} | {found['median'] / 1e9:.0f} ({cells}) | {share:.0%} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    main(chosen.folder, chosen.rounds)
