@@ -62,13 +62,13 @@ def tokenize(
             examples = min(len(split), p.max_samples or len(split))
             done, lengths = 0, []
             with (
-                add_split(tokenized, name, features) as rows,
+                add_split(tokenized, name, features) as write,
                 tqdm(total=examples, desc="tokenize", unit=" examples", disable=None) as progress,
             ):
                 for texts in portions(stream_rows(raw_dir, name), examples):
                     tokens, uncut = encode(tokenizer, features, texts, p.max_length)
                     check_tokens(tokens, name, done, tokenizer, config)
-                    rows.write(tokens)
+                    write(pa.Table.from_batches([tokens]))
                     lengths.append(uncut)
                     done += len(uncut)
                     progress.update(len(uncut))

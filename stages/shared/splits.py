@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features, load_from_disk
+from datasets import Dataset, Features, load_from_disk
 
 BATCH = 1000  # rows that are written, and so read again, at once
 DATA = "data-00000-of-00001.arrow"
@@ -18,32 +18,44 @@ NAMES = "dataset_dict.json"
 def save_splits(splits: Mapping[str, Dataset], folder: Path) -> None:
     """Saves `splits` as the `DatasetDict` folder that `datasets.load_from_disk` reads, with one data file each."""
     for name, split in splits.items():
-        with add_split(folder, name, split.features) as rows:
-            for batch in split.with_format("arrow").iter(BATCH):
-                rows.write(batch.combine_chunks())
+        with add_split(folder, name, split.features) as write:
+            for rows in split.with_format("arrow").iter(BATCH):
+                write(rows)
 
 
 @contextmanager
-def add_split(folder: Path, name: str, features: Features) -> Iterator[Any]:
-    """Yields the writer of the rows of a new split of the `DatasetDict` in `folder`, which is made if need be.
+def add_split(folder: Path, name: str, features: Features) -> Iterator[Callable[[pa.Table], None]]:
+    """Yields what writes the rows of a new split of the `DatasetDict` in `folder`, batch by batch.
 
-    The rows, a `pa.RecordBatch` or `pa.Table` of one chunk at a time, go straight to the disk. `save_to_disk` would
-    want all of them first, cut them into files by how they lie in memory, and put a fingerprint into state.json that
-    depends on paths and times. So it writes the metadata alone, of no row, and the fingerprint is the rows' hash.
+    They go straight to the disk. `save_to_disk` would want all of them first, cut them into files by how they lie in
+    memory, and put a fingerprint into state.json that depends on paths and times; here it is the hash of the rows.
     """
     schema = features.arrow_schema
-    empty = Dataset(schema.empty_table(), info=DatasetInfo(features=features), fingerprint="0")
-    empty.save_to_disk(folder / name, num_shards=1)
+    (folder / name).mkdir(parents=True, exist_ok=True)
     data = folder / name / DATA
-    with data.open("wb") as stream, pa.ipc.new_stream(stream, schema) as rows:
-        yield rows
-    with data.open("rb") as stream:
-        digest = hashlib.sha256(hashlib.file_digest(stream, "sha256").digest())
-    state = json.loads((folder / name / "state.json").read_text(encoding="utf-8"))
-    state |= {"_fingerprint": digest.hexdigest()[:16], "_split": name}
-    (folder / name / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
-    names = [*(_names(folder) if (folder / NAMES).exists() else []), name]
-    (folder / NAMES).write_text(json.dumps({"splits": list(dict.fromkeys(names))}), encoding="utf-8")
+    with data.open("wb") as file, pa.ipc.new_stream(file, schema) as writer:
+
+        def write(rows: pa.Table) -> None:
+            # A copy, which needs two parts: what is cut from a larger table is padded with that table's next bytes.
+            writer.write_table(pa.concat_tables([rows, schema.empty_table()]).combine_chunks())
+
+        yield write
+    with data.open("rb") as written:
+        digest = hashlib.sha256(hashlib.file_digest(written, "sha256").digest())
+    info = {"citation": "", "description": "", "features": features.to_dict(), "homepage": "", "license": ""}
+    _write(folder / name / "dataset_info.json", info, indent=2)
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": DATA}],
+        "_fingerprint": digest.hexdigest()[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": name,
+    }
+    _write(folder / name / "state.json", state, indent=2)
+    names = _names(folder) if (folder / NAMES).exists() else []
+    _write(folder / NAMES, {"splits": list(dict.fromkeys([*names, name]))})
 
 
 def load_splits(folder: Path) -> dict[str, Dataset]:
@@ -62,3 +74,8 @@ def stream_rows(folder: Path, name: str) -> Iterator[pa.RecordBatch]:
 
 def _names(folder: Path) -> list[str]:
     return list(json.loads((folder / NAMES).read_text(encoding="utf-8"))["splits"])
+
+
+def _write(file: Path, content: dict[str, Any], indent: int | None = None) -> None:
+    """Writes JSON as `save_to_disk` does."""
+    file.write_text(json.dumps(content, indent=indent), encoding="utf-8")
