@@ -33,7 +33,7 @@ TRUNCATION = Path("metrics/truncation.json")
 # Models that number their positions from behind the padding's, and so take that many tokens fewer.
 BEHIND_PADDING = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 RELATIVE_TYPES = ("xlnet",)  # models that tell token types apart without an embedding for them
-PORTION = 2**22  # bytes of text that are tokens at the same time, which take about 13 times as much
+PORTION = 2**20  # bytes of text that are tokens at the same time, which take about 20 times as much
 
 
 @params_dataclass
@@ -108,10 +108,8 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
         raise BadInput(
             f"params.yaml: tokenize.max_length: the checkpoint takes at most {positions} tokens, got {max_length}"
         )
-    backend = tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.no_truncation()  # see `kept`
-    backend.encode_special_tokens = tokenizer.split_special_tokens  # as a call of `tokenizer` would set it
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()  # see `kept`
     return tokenizer, config
 
 
@@ -137,7 +135,7 @@ def portions(batches: Iterable[pa.RecordBatch], examples: int) -> Iterator[pa.Re
     """Yields the first `examples` rows; batches of long texts in pieces of about `PORTION` bytes."""
     for batch in batches:
         rows = batch.slice(0, examples)
-        size = max(1, rows.num_rows // math.ceil(max(1, rows.nbytes) / PORTION))
+        size = max(1, rows.num_rows // math.ceil(rows.nbytes / PORTION))
         for start in range(0, rows.num_rows, size):
             yield rows.slice(start, size)
         examples -= rows.num_rows
@@ -183,10 +181,10 @@ def encode(
 
 
 def kept(sequences: list[int | None], max_length: int, side: str) -> np.ndarray:
-    """Says which tokens of a row stay: token for token, the longer text loses one until all fit.
+    """Says which tokens of a row stay where the longer text is cut first, and both equally once they are equally long.
 
-    The tokenizer's own truncation keeps every combination of what it cuts off two texts: for a pair of 3,000 words each
-    that is 120 MiB.
+    The tokenizer's own truncation chooses the same, but hands back every combination of the pieces that it cuts off two
+    texts: 120 MiB for one pair of 3,000 tokens each.
 
     Args:
         sequences: for each token, the number of its text, None for those that the tokenizer adds.

@@ -203,6 +203,18 @@ def test_a_special_token_in_a_text_is_a_text_where_the_tokenizer_says_so(tiny_ch
     assert split == AutoTokenizer.from_pretrained(tmp_path / "split")(["a [SEP] b"])["input_ids"] != plain
 
 
+def test_the_padding_and_truncation_that_a_tokenizer_was_saved_with_are_not_used(
+    raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "used")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "used" / "tokenizer.json"))
+    tokenizer.enable_truncation(6)
+    tokenizer.enable_padding(length=100)
+    tokenizer.save(str(tmp_path / "used" / "tokenizer.json"))
+    expected = run(raw, tiny_checkpoint)["train"].to_dict()
+    assert run(raw, tmp_path / "used")["train"].to_dict() == expected
+
+
 def bare(folder: Path, tiny_checkpoint: Path, vocabulary: dict[str, int]) -> Path:
     """The tiny checkpoint with a tokenizer that adds no token of its own."""
     shutil.copytree(tiny_checkpoint, folder)
