@@ -11,12 +11,13 @@ import pytest
 import sentencepiece
 import torch
 import transformers as hf
+from datasets import Dataset
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from stages.predict.__main__ import PredictParams, predict
 from stages.shared.errors import BadInput
-from stages.shared.splits import load_splits
+from stages.shared.splits import load_splits, save_splits
 from stages.tokenize import TokenizeParams, tokenize
 from tests.test_train import Run
 from tests.tiny import make_checkpoint, sample_texts, wordpieces
@@ -214,6 +215,27 @@ def test_the_positions_of_a_model_are_all_that_it_is_given(
             tmp_path / "tokenized",
             tmp_path / "truncation.json",
         )
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_are_those_of_a_plain_call(family: str, pairs: bool, tmp_path: Path) -> None:
+    checkpoint = FAMILIES[family][0](tmp_path / "checkpoint")
+    texts = [*sample_texts()[:40], "", "\u00fcber 北京 \U0001f600", "a [SEP] b </s> <s> [MASK]"]
+    columns = {"text": texts} | ({"text_pair": texts[::-1]} if pairs else {})
+    rows = Dataset.from_dict(columns | {"label": [0] * len(texts), "idx": range(len(texts))})
+    save_splits({"train": rows}, tmp_path / "raw")
+    plain = hf.AutoTokenizer.from_pretrained(checkpoint)
+    for max_length in (4, 9, 24, WIDTH):
+        p = TokenizeParams(max_length=max_length, max_samples=None)
+        tokenize(p, 1, tmp_path / "raw", checkpoint, tmp_path / "tokenized", tmp_path / "truncation.json")
+        train = load_splits(tmp_path / "tokenized")["train"]
+        expected = plain(*columns.values(), truncation="longest_first", max_length=max_length)
+        assert train["input_ids"] == expected["input_ids"]
+        if "token_type_ids" in train.column_names:
+            assert train["token_type_ids"] == expected["token_type_ids"]
+        facts = json.loads((tmp_path / "truncation.json").read_text())["splits"][0]
+        assert facts["truncated"] == sum(bool(encoding.overflowing) for encoding in expected.encodings)
 
 
 def test_a_sentencepiece_model_alone_cuts_as_sentencepiece_does(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from datasets import Dataset
-from transformers import AutoTokenizer
+from datasets import ClassLabel, Dataset, Features, List, Value, load_from_disk
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, ByT5Tokenizer
 
 from stages.shared.errors import BadInput
 from stages.shared.splits import load_splits, save_splits
@@ -22,6 +26,20 @@ def raw(tmp_path: Path) -> Path:
     rows = Dataset.from_dict({"text": TEXTS, "text_pair": PAIRS, "label": [0, 1, 0], "idx": [5, 6, 7]})
     save_splits({"train": rows, "validation": rows.select([2])}, tmp_path / "raw")
     return tmp_path / "raw"
+
+
+@pytest.fixture
+def peak() -> Callable[[], int]:
+    """Gives the most memory, in MiB, that this process held at once since this fixture was made."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("Linux says how much memory a process held")
+    Path("/proc/self/clear_refs").write_text("5")
+
+    def read() -> int:
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+
+    return read
 
 
 def run(raw: Path, checkpoint: Path, workers: int = 1, **params: Any) -> dict[str, Dataset]:
@@ -84,6 +102,167 @@ def test_single_texts_are_encoded_alone(tmp_path: Path, tiny_checkpoint: Path) -
     save_splits({"train": Dataset.from_dict({"text": TEXTS, "label": [0, 1, 0], "idx": [0, 1, 2]})}, tmp_path / "raw")
     train = run(tmp_path / "raw", tiny_checkpoint)["train"]
     assert train["input_ids"] == AutoTokenizer.from_pretrained(tiny_checkpoint)(TEXTS)["input_ids"]
+
+
+def words(number: int) -> str:
+    return " ".join(f"{chr(ord('a') + place % 26)}" for place in range(number))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pairs", [True, False])
+def test_texts_of_any_lengths_are_cut_as_a_plain_call_cuts_them(
+    pairs: bool, side: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    sizes = list(product(range(9), repeat=2))
+    columns = {"text": [words(first) for first, _ in sizes]}
+    if pairs:
+        columns["text_pair"] = [words(second) for _, second in sizes]
+    rows = Dataset.from_dict(columns | {"label": [0] * len(sizes), "idx": list(range(len(sizes)))})
+    save_splits({"train": rows}, tmp_path / "raw")
+    shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
+    file = tmp_path / "tiny" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation_side": side}))
+    plain = AutoTokenizer.from_pretrained(tmp_path / "tiny")
+    assert plain.truncation_side == side
+    for max_length in range(4, 20):
+        train = run(tmp_path / "raw", tmp_path / "tiny", max_length=max_length)["train"]
+        expected = plain(*columns.values(), truncation="longest_first", max_length=max_length)
+        assert train["input_ids"] == expected["input_ids"]
+        assert train["token_type_ids"] == expected["token_type_ids"]
+        assert train["length"] == list(map(len, expected["input_ids"]))
+        facts = json.loads((tmp_path / "truncation.json").read_text())["splits"][0]
+        assert facts["truncated"] == sum(bool(encoding.overflowing) for encoding in expected.encodings)
+        assert facts["tokens"] == {
+            "mean": round(np.mean(train["length"]), 2),
+            "median": np.median(train["length"]),
+            "longest": max(train["length"]),
+        }
+
+
+def many(rows: int) -> Dataset:
+    """Rows of which no two neighbours are alike, more than are read or tokenized at once."""
+    texts = [words(1 + row % 7) for row in range(rows)]
+    pairs = [words(1 + row % 11) for row in range(rows)]
+    return Dataset.from_dict({"text": texts, "text_pair": pairs, "label": [0, 1] * (rows // 2), "idx": range(rows)})
+
+
+@pytest.mark.parametrize("portion", [2**22, 100])
+@pytest.mark.parametrize("max_samples", [None, 1000, 1500])
+def test_rows_keep_their_places_however_many_are_tokenized_at_once(
+    max_samples: int | None, portion: int, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.tokenize.PORTION", portion)
+    rows = many(2500)
+    save_splits({"train": rows}, tmp_path / "raw")
+    train = run(tmp_path / "raw", tiny_checkpoint, max_length=12, max_samples=max_samples)["train"]
+    first = rows[: max_samples or 2500]
+    expected = AutoTokenizer.from_pretrained(tiny_checkpoint)(
+        first["text"], first["text_pair"], truncation="longest_first", max_length=12
+    )
+    assert train["input_ids"] == expected["input_ids"]
+    assert (train["label"], train["idx"]) == (first["label"], first["idx"])
+    facts = json.loads((tmp_path / "truncation.json").read_text())["splits"][0]
+    assert facts["examples"] == len(train) == (max_samples or 2500)
+    assert facts["truncated"] == sum(bool(encoding.overflowing) for encoding in expected.encodings)
+
+
+LABELS: dict[str, tuple[Any, list[Any]]] = {
+    "classes": (ClassLabel(names=["no", "yes"]), [0, 1, 0]),
+    "unlabelled": (ClassLabel(names=["no", "yes"]), [-1, -1, -1]),
+    "several of three": (List(Value("float32")), [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+    "numbers": (Value("float32"), [0.5, -2.0, 3.25]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_every_kind_arrive_as_they_are(kind: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    feature, labels = LABELS[kind]
+    features = Features({"text": Value("string"), "label": feature, "idx": Value("int32")})
+    rows = Dataset.from_dict({"text": TEXTS, "label": labels, "idx": [5, 6, 7]}, features=features)
+    save_splits({"train": rows}, tmp_path / "raw")
+    run(tmp_path / "raw", tiny_checkpoint, max_samples=2)
+    train = load_from_disk(tmp_path / "tokenized")["train"]
+    assert train.features == {
+        "input_ids": List(Value("int32")),
+        "token_type_ids": List(Value("int8")),
+        "label": feature,
+        "idx": Value("int32"),
+        "length": Value("int32"),
+    }
+    assert (train["label"], train["idx"]) == (labels[:2], [5, 6])
+    assert [file.name for file in (tmp_path / "tokenized" / "train").glob("*.arrow")] == ["data-00000-of-00001.arrow"]
+
+
+def test_a_special_token_in_a_text_is_a_text_where_the_tokenizer_says_so(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    save_splits({"train": Dataset.from_dict({"text": ["a [SEP] b"], "label": [0], "idx": [0]})}, tmp_path / "raw")
+    plain = run(tmp_path / "raw", tiny_checkpoint)["train"]["input_ids"]
+    shutil.copytree(tiny_checkpoint, tmp_path / "split")
+    file = tmp_path / "split" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"split_special_tokens": True}))
+    split = run(tmp_path / "raw", tmp_path / "split")["train"]["input_ids"]
+    assert split == AutoTokenizer.from_pretrained(tmp_path / "split")(["a [SEP] b"])["input_ids"] != plain
+
+
+def test_the_padding_and_truncation_that_a_tokenizer_was_saved_with_are_not_used(
+    raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "used")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "used" / "tokenizer.json"))
+    tokenizer.enable_truncation(6)
+    tokenizer.enable_padding(length=100)
+    tokenizer.save(str(tmp_path / "used" / "tokenizer.json"))
+    expected = run(raw, tiny_checkpoint)["train"].to_dict()
+    assert run(raw, tmp_path / "used")["train"].to_dict() == expected
+
+
+def bare(folder: Path, tiny_checkpoint: Path, vocabulary: dict[str, int]) -> Path:
+    """The tiny checkpoint with a tokenizer that adds no token of its own."""
+    shutil.copytree(tiny_checkpoint, folder)
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("portion", [2**22, 1000])
+def test_a_row_without_tokens_is_named_wherever_it_is(
+    portion: int, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.tokenize.PORTION", portion)
+    columns = many(2500).to_dict()
+    columns["text"][2344] = columns["text_pair"][2344] = ""
+    save_splits({"train": Dataset.from_dict(columns)}, tmp_path / "raw")
+    checkpoint = bare(tmp_path / "bare", tiny_checkpoint, {"[PAD]": 0, "[UNK]": 1, "a": 2})
+    with pytest.raises(
+        BadInput, match="row 2345 of the train split has an empty text, and the tokenizer adds no token"
+    ):
+        run(tmp_path / "raw", checkpoint)
+    assert not (tmp_path / "tokenized").exists() and not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_token_without_an_embedding_is_named_wherever_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    columns = many(2500).to_dict()
+    columns["text_pair"][2344] = "strange"
+    save_splits({"train": Dataset.from_dict(columns)}, tmp_path / "raw")
+    checkpoint = bare(tmp_path / "bare", tiny_checkpoint, {"[PAD]": 0, "[UNK]": 1, "a": 2, "strange": 12345})
+    with pytest.raises(BadInput, match=r"token 'strange' of the train split has id 12345, but config.json says vocab_"):
+        run(tmp_path / "raw", checkpoint)
+
+
+def test_a_tokenizer_in_python_is_refused(raw: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "slow", ignore=shutil.ignore_patterns("tokenizer*"))
+    ByT5Tokenizer().save_pretrained(tmp_path / "slow")
+    with pytest.raises(BadInput, match="ByT5Tokenizer is a tokenizer in Python, too slow for a corpus; use an encoder"):
+        run(raw, tmp_path / "slow")
+
+
+def test_what_is_cut_off_takes_no_memory(tiny_checkpoint: Path, tmp_path: Path, peak: Callable[[], int]) -> None:
+    columns = {"text": [words(3000)] * 4, "text_pair": [words(3000)] * 4, "label": [0] * 4, "idx": range(4)}
+    save_splits({"train": Dataset.from_dict(columns)}, tmp_path / "raw")
+    run(tmp_path / "raw", tiny_checkpoint, max_samples=1)  # what the first run of all needs once
+    before = peak()
+    run(tmp_path / "raw", tiny_checkpoint)
+    assert peak() - before < 100  # MiB; every combination of the pieces that are cut off would be 1500
 
 
 def test_the_bytes_do_not_depend_on_workers_path_or_time(raw: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
