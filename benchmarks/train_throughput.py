@@ -6,7 +6,7 @@ FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled 
 the same texts with the same number of threads, each as the program that its users start: the course's script, that of
 `run_glue.py`'s defaults, and the stage `train` of a scratch clone of HEAD, with the committed params.yaml and in bf16.
 The programs take turns, each in a process of its own, and the clock runs while they train, without start and warm-up
-(benchmarks/clock.py). The last lines set the training's floating point operations on real tokens against this machine's
+(benchmarks/training_clock.py). The last lines set the training's floating point operations on real tokens against this machine's
 bf16 matrix products of the same shapes (benchmarks/products.py). Writes benchmarks/results/train_throughput.json.
 """
 
@@ -52,7 +52,7 @@ def main(folder: Path | None, rounds: int) -> None:
         file = Path(scratch) / "measured.json"
 
         def clock(examples: int, profiled_steps: int, *program: str) -> dict[str, Any]:
-            command = ["benchmarks.clock", str(file), str(examples), str(profiled_steps), *program]
+            command = ["benchmarks.training_clock", str(file), str(examples), str(profiled_steps), *program]
             call([sys.executable, "-m", *command], clone, environment)
             return dict(json.loads(file.read_text(encoding="utf-8")))
 

@@ -1,6 +1,6 @@
 """Runs a training program as it is, and ends it when it has trained on enough examples.
 
-    python -m benchmarks.clock RESULT EXAMPLES PROFILED_STEPS MODULE [ARGUMENT ...]
+    python -m benchmarks.training_clock RESULT EXAMPLES PROFILED_STEPS MODULE [ARGUMENT ...]
 
 The clock is a callback that every `Trainer` of the program gets. It starts after some steps, since the first ones also
 pick kernels and fault in memory, and stops at EXAMPLES or where the epoch ends. RESULT is a JSON file with `examples`
