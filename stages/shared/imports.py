@@ -1,8 +1,11 @@
-"""Keeps a library from importing a heavy one that this process will not use."""
+"""Keeps a stage's imports short: no heavy library that it will not use, and no search for garbage meanwhile."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+THRESHOLDS = gc.get_threshold()
 
 
 @contextmanager
@@ -16,3 +19,18 @@ def without(module: str) -> Iterator[None]:
     finally:
         if hidden:
             del sys.modules[module]
+
+
+def put_off_collections() -> None:
+    """Keeps Python from searching everything for garbage until `settle`.
+
+    It does so whenever there are a quarter more objects than last time. Libraries bring a million of them, and no
+    garbage: a fifth of the seconds that their imports take.
+    """
+    gc.set_threshold(*THRESHOLDS[:2], 1000)
+
+
+def settle() -> None:
+    """Exempts all that has been made so far from every search, the ones that end a program among them."""
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Features, List, Value
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
 
 from stages.shared.errors import BadInput
 from stages.shared.imports import without
@@ -22,6 +21,17 @@ class Definition(NamedTuple):
     compute: Callable[[np.ndarray, np.ndarray], float]  # (references, predictions) -> value
     problem_types: tuple[str, ...]
     greater_is_better: bool = True
+
+
+def _of_sklearn(name: str, **options: Any) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A function of scikit-learn, which takes half a second to import and is not used where nothing is scored."""
+
+    def compute(references: np.ndarray, predictions: np.ndarray) -> float:
+        import sklearn.metrics
+
+        return float(getattr(sklearn.metrics, name)(references, predictions, **options))
+
+    return compute
 
 
 def _pearson(references: np.ndarray, predictions: np.ndarray) -> float:
@@ -43,14 +53,14 @@ def _varied(*arrays: np.ndarray) -> bool:
 
 # Names as the GLUE metric reports them. `f1` is that of the second of two classes.
 METRICS = {
-    "accuracy": Definition(lambda y, p: float(accuracy_score(y, p)), (CLASSES, SETS)),
-    "f1": Definition(lambda y, p: float(f1_score(y, p, zero_division=0.0)), (CLASSES,)),
-    "f1_macro": Definition(lambda y, p: float(f1_score(y, p, average="macro", zero_division=0.0)), (CLASSES, SETS)),
-    "f1_micro": Definition(lambda y, p: float(f1_score(y, p, average="micro", zero_division=0.0)), (CLASSES, SETS)),
-    "matthews_correlation": Definition(lambda y, p: float(matthews_corrcoef(y, p)), (CLASSES,)),
+    "accuracy": Definition(_of_sklearn("accuracy_score"), (CLASSES, SETS)),
+    "f1": Definition(_of_sklearn("f1_score", zero_division=0.0), (CLASSES,)),
+    "f1_macro": Definition(_of_sklearn("f1_score", average="macro", zero_division=0.0), (CLASSES, SETS)),
+    "f1_micro": Definition(_of_sklearn("f1_score", average="micro", zero_division=0.0), (CLASSES, SETS)),
+    "matthews_correlation": Definition(_of_sklearn("matthews_corrcoef"), (CLASSES,)),
     "pearson": Definition(_pearson, (NUMBERS,)),
     "spearmanr": Definition(_spearman, (NUMBERS,)),
-    "mean_squared_error": Definition(lambda y, p: float(mean_squared_error(y, p)), (NUMBERS,), greater_is_better=False),
+    "mean_squared_error": Definition(_of_sklearn("mean_squared_error"), (NUMBERS,), greater_is_better=False),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.shared.errors import BadInput
 from stages.shared.hermetic import PARENT
+from stages.shared.imports import settle
 from stages.shared.processes import is_worker, rank, record
 from stages.shared.provenance import refuse_changes, snapshot
 from stages.shared.publish import is_full_disk, write_json
@@ -35,6 +36,7 @@ def stage(name: str) -> Iterator[None]:
 def program(name: str) -> Iterator[None]:
     """Ends with its parent, and turns what the user can mend into one line: a stage's launcher, and each worker."""
     _die_with_parent()
+    settle()
     try:
         yield
     except BadInput as error:
@@ -47,6 +49,8 @@ def program(name: str) -> Iterator[None]:
                 _end(name, 1, "")  # the launcher tells it, if it is not the consequence of another's end
             raise
         _end(name, 1, "the disk is full; free some space and run `dvc repro` again")
+    finally:
+        settle()
 
 
 @contextmanager
