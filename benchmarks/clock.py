@@ -14,7 +14,7 @@ import json
 import runpy
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +44,7 @@ class Clock:
     """Divides seconds among named parts, by what runs."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.moments: dict[str, float] = {}
         self.running, self.since = "", time.perf_counter()
 
@@ -84,23 +84,23 @@ class Clock:
 
 
 def run_stage(clock: Clock, name: str) -> None:
-    """Runs `stages.<name>`; moments: `entered` when all is imported, `began` and `ended` around the stage's own work."""
+    """Runs `stages.<name>`; moments: `entered` when all is imported, `began` and `ended` around its own work."""
     import stages.shared.stage as skeleton
 
     program, alone = skeleton.program, skeleton.alone
 
     @contextmanager
-    def watched_program(stage: str) -> Iterator[None]:
+    def watched_program(name: str) -> Iterator[None]:
         clock.mark("entered")
         for part in [SNAPSHOT, *STAGE_PARTS.get(name, [])]:
             clock.watch(*part)
-        with program(stage):
+        with program(name):
             yield
 
     @contextmanager
-    def watched_alone(stage: str) -> Iterator[None]:
+    def watched_alone(name: str) -> Iterator[None]:
         clock.mark("began")
-        with alone(stage):
+        with alone(name):
             yield
         clock.mark("ended")
 

@@ -90,13 +90,13 @@ def table(result: dict[str, Any]) -> str:
     for row in result["programs"]:
         seconds = row["seconds"]
         lines.append(
-            f"| `{row['program']}` | {seconds['median']:.2f} ({seconds['min']:.2f} to {seconds['max']:.2f}) "
+            f"| `{row['program']}` | {seconds['median']:.3f} ({seconds['min']:.3f} to {seconds['max']:.3f}) "
             f"| {seconds['median'] / first:.0%} |"
         )
     whole = sum(part["seconds"] for part in result["parts"])
     lines += ["", "| where they go, one run under a clock | seconds | share |", "| --- | --- | --- |"]
     for part in sorted(result["parts"], key=lambda part: -part["seconds"]):
-        lines.append(f"| {part['part']} | {part['seconds']:.2f} | {part['seconds'] / whole:.0%} |")
+        lines.append(f"| {part['part']} | {part['seconds']:.3f} | {part['seconds'] / whole:.0%} |")
     return "\n".join(lines)
 
 

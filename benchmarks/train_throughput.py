@@ -5,9 +5,10 @@
 FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled sample. All train the same checkpoint on
 the same texts with the same number of threads, each as the program that its users start: the course's script, that of
 `run_glue.py`'s defaults, and the stage `train` of a scratch clone of HEAD, with the committed params.yaml and in bf16.
-The programs take turns, each in a process of its own, and the clock runs while they train, without start and warm-up
-(benchmarks/training_clock.py). The last lines set the training's floating point operations on real tokens against this machine's
-bf16 matrix products of the same shapes (benchmarks/products.py). Writes benchmarks/results/train_throughput.json.
+They take turns, each in a process of its own, and the clock (benchmarks/training_clock.py) runs while they train,
+without start and warm-up. The last lines set the training's floating point operations on real tokens against this
+machine's bf16 matrix products of the same shapes (benchmarks/products.py). Writes
+benchmarks/results/train_throughput.json.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from benchmarks.machine import describe
 from benchmarks.repeat import interleaved, spread
 
 RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
-EXAMPLES = {"run_glue": 480, "course": 800}  # of their random orders; a pipeline's epoch goes by length, so all of it
+EXAMPLES = {"run_glue": 320, "course": 640}  # of their random orders; a pipeline's epoch goes by length, so all of it
 AN_EPOCH = 10**9
 PROFILED_STEPS = 20
 OPERATORS = 12  # of a step, with the most time of their own

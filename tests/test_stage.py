@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -145,15 +146,51 @@ def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("stages.download.__main__", {"torch", "transformers"}),
-        ("stages.tokenize", {"torch"}),
-        ("stages.evaluate.__main__", {"torch", "transformers"}),
-        ("stages.report.__main__", {"torch", "transformers"}),
+        ("stages.download.__main__", {"torch", "transformers", "scipy", "sklearn", "evaluate", "matplotlib"}),
+        ("stages.tokenize", {"torch", "scipy", "sklearn", "evaluate", "matplotlib"}),
+        ("stages.train.__main__", {"sklearn", "evaluate", "matplotlib"}),
+        ("stages.predict.__main__", {"scipy", "sklearn", "evaluate", "matplotlib", "accelerate"}),
+        ("stages.evaluate.__main__", {"torch", "transformers", "matplotlib"}),
+        ("stages.report.__main__", {"torch", "transformers", "sklearn", "evaluate"}),
     ],
 )
-def test_a_stage_that_computes_no_tensor_does_not_import_torch(module: str, absent: set[str], tmp_path: Path) -> None:
+def test_a_stage_imports_no_library_that_it_does_not_use(module: str, absent: set[str], tmp_path: Path) -> None:
     done = python(f"import sys, {module}; print(*sorted(set(sys.modules) & {absent | {'json'}!r}))", tmp_path)
     assert done.stdout == "json\n", done.stderr  # json: the test would notice a module that is there
+
+
+def test_scoring_does_not_import_torch(tmp_path: Path) -> None:
+    code = """
+        import sys
+        import numpy as np
+        from stages.shared.scoring import score
+        from stages.shared.task import Task
+        task = Task("t", "single_label_classification", ["a", "b"], ["accuracy", "f1"], "files", "0")
+        score(task, np.zeros((2, 2), np.float32), np.zeros(2, np.int64))
+        print(*sorted(set(sys.modules) & {"torch", "transformers", "evaluate", "sklearn"}))
+    """
+    done = python(textwrap.dedent(code), tmp_path)
+    assert done.stdout == "evaluate sklearn\n", done.stderr
+
+
+def test_no_search_for_garbage_interrupts_the_imports(tmp_path: Path) -> None:
+    searches = "gc.get_stats()[2]['collections']"
+    done = python(f"import gc, stages.evaluate.__main__; print({searches}, gc.isenabled())", tmp_path)
+    assert done.stdout == "0 True\n", done.stderr
+    done = python(f"import gc, numpy, datasets, sklearn.metrics; print({searches} > 0)", tmp_path)
+    assert done.stdout == "True\n", done.stderr  # the test would notice one
+
+
+def test_a_stage_at_work_has_its_garbage_collected_as_any_program(tmp_path: Path) -> None:
+    code = """
+        import gc
+        usual = gc.get_threshold()
+        from stages.shared.stage import program
+        imported = len(gc.get_objects())
+        with program("x"):
+            print(gc.get_threshold() == usual, gc.isenabled(), len(gc.get_objects()) < imported / 10)
+    """
+    assert python(textwrap.dedent(code), tmp_path).stdout == "True True True\n"
 
 
 def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def without(module: str) -> Iterator[None]:
 def put_off_collections() -> None:
     """Keeps Python from searching everything for garbage until `settle`.
 
-    It does so whenever there are a quarter more objects than last time. Libraries bring a million of them, and no
-    garbage: a fifth of the seconds that their imports take.
+    It does so whenever there are a quarter more objects than last time. Libraries bring half a million of them, and
+    no garbage: a fifth of the seconds that their imports take.
     """
     gc.set_threshold(*THRESHOLDS[:2], 1000)
 
