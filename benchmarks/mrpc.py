@@ -111,7 +111,7 @@ def mean(runs: list[dict[str, Any]], recipe: str) -> dict[str, float]:
 
 def table(result: dict[str, Any]) -> str:
     """Formats the README's table; tests/test_readme.py holds the README to it."""
-    return rows(result, ("course", "tunelock", "bf16"))
+    return rows(result, ("course", "tunelock"))
 
 
 def quality(result: dict[str, Any]) -> str:

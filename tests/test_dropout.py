@@ -8,7 +8,8 @@ import torch
 import transformers as hf
 from torch import nn
 
-from stages.train.dropout import ATTENTION, StepDropout, draw_by_step
+from stages.shared.attention import NAME
+from stages.train.dropout import StepDropout, draw_by_step
 from tests.test_architectures import FAMILIES, gpt2
 
 ZEROS = torch.zeros(64, 48, 33)
@@ -97,32 +98,11 @@ def test_no_dropout_is_left_to_the_global_generator(family: str, tmp_path: Path)
     assert not any(isinstance(module, nn.Dropout) for module in model.modules())
 
 
-def test_gradients_flow_through_the_attention_as_through_torchs_own() -> None:
-    torch.manual_seed(0)
-    inputs = [torch.randn(2, 3, 5, 4, requires_grad=True) for _ in range(3)]
-    visible = torch.ones(2, 1, 5, 5, dtype=torch.bool)
-    visible[1, :, :, 3:] = False
-    masks = StepDropout(1)
-    module = nn.Module()
-    module.is_causal = False  # type: ignore[assignment]
-
-    def gradients(outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return torch.autograd.grad(outputs.square().sum(), inputs)
-
-    expected = gradients(
-        nn.functional.scaled_dot_product_attention(*inputs, attn_mask=visible).transpose(1, 2).contiguous()
-    )
-    masks.start(0, 0, 0)
-    found = gradients(masks.attention(module, *inputs, visible, dropout=1e-9)[0])
-    for own, torchs in zip(found, expected, strict=True):
-        torch.testing.assert_close(own, torchs)
-
-
 def test_a_saved_config_does_not_name_an_attention_of_ours(tmp_path: Path) -> None:
     model = hf.BertForSequenceClassification(
         hf.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     )
     draw_by_step(model, seed=1)
-    assert model.config._attn_implementation == ATTENTION
+    assert model.config._attn_implementation == NAME
     model.save_pretrained(tmp_path)
-    assert ATTENTION not in (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert NAME not in (tmp_path / "config.json").read_text(encoding="utf-8")

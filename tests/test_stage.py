@@ -149,7 +149,7 @@ def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
         ("stages.download.__main__", {"torch", "transformers", "scipy", "sklearn", "evaluate", "matplotlib"}),
         ("stages.tokenize", {"torch", "scipy", "sklearn", "evaluate", "matplotlib"}),
         ("stages.train.__main__", {"sklearn", "evaluate", "matplotlib"}),
-        ("stages.predict.__main__", {"scipy", "sklearn", "evaluate", "matplotlib", "accelerate"}),
+        ("stages.predict.__main__", {"sklearn", "evaluate", "matplotlib"}),
         ("stages.evaluate.__main__", {"torch", "transformers", "matplotlib"}),
         ("stages.report.__main__", {"torch", "transformers", "sklearn", "evaluate"}),
     ],

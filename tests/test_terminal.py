@@ -57,4 +57,5 @@ def test_a_stage_writes_whole_lines_into_a_log(stage: str, tiny: Project) -> Non
     done = tiny.run(sys.executable, "-m", f"stages.{stage}")
     written = done.stdout + done.stderr
     assert "\r" not in written and "%|" not in written
-    assert len(written.splitlines()) == LINES[stage], written
+    lines = [line for line in written.splitlines() if "bf16" not in line]  # advice that depends on the processor
+    assert len(lines) == LINES[stage], written

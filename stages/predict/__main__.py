@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from datasets import Dataset
 from pydantic import Field
+from torch.nn import functional
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from stages.predict.batches import PaddedRows, batches, lengths_of
+from stages.shared.attention import attend_step_by_step
 from stages.shared.device import advise, pick_device
 from stages.shared.execution import read_execution
 from stages.shared.params import params_dataclass, read_params
@@ -96,6 +98,8 @@ class Predictor:
         self.tokenizer = AutoTokenizer.from_pretrained(finetuned_dir)
         disable_progress_bar()  # that for loading the weights
         model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
+        if self.device.type == "cpu" and p.precision == "bf16":
+            attend_step_by_step(model, functional.dropout)
         self.model = model.to(self.device).eval()
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
 
