@@ -77,14 +77,15 @@ def main(folder: Path | None, rounds: int) -> None:
         programs = {name: peer(name) for name in EXAMPLES} | {name: stage(recipe) for name, recipe in RECIPES.items()}
         rates = interleaved(programs | {"products": multiply}, rounds)
         milliseconds = clock(AN_EPOCH, PROFILED_STEPS, "stages.train")["milliseconds"]
-    largest = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)[:OPERATORS]
+    largest = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)[: OPERATORS + 1]  # the step itself first
     result = {
         **describe(),
         "corpus": folder.name if folder else "sample",
         "recipe": {key: train[key] for key in ("batch_size", "sampling", "threads")},
         "examples_per_second": {name: rates[name] for name in programs},
         "products": found,
-        "milliseconds_per_step": {name: round(milliseconds[name], 2) for name in largest},
+        "milliseconds": {name: round(milliseconds[name], 2) for name in largest}
+        | {"operators": round(sum(milliseconds.values()) - milliseconds["step"], 2)},
     }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -125,7 +126,19 @@ def table(result: dict[str, Any]) -> str:
         share = spread([ours / theirs for ours, theirs in zip(of_tokens, speeds, strict=True)])["median"]
         cells = " to ".join(f"{found[name] / 1e9:.0f}" for name in ("min", "max"))
         lines.append(f"| {label} | {found['median'] / 1e9:.0f} ({cells}) | {share:.0%} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *profile(result["milliseconds"])])
+
+
+def profile(milliseconds: dict[str, float]) -> list[str]:
+    """Formats where a step's time goes."""
+    step, operators = milliseconds["step"], milliseconds["operators"]
+    largest = {name: value for name, value in milliseconds.items() if name.startswith("aten::")}
+    parts = {f"`{name}`": value for name, value in largest.items()} | {
+        "all other operators of torch": operators - sum(largest.values()),
+        "none of torch's: Python, NumPy's draws, the next batch": step - operators,
+    }
+    lines = [f"| a bf16 step under torch's profiler, {step:.0f} ms | ms | share |", "| --- | --- | --- |"]
+    return lines + [f"| {name} | {value:.1f} | {value / step:.0%} |" for name, value in parts.items()]
 
 
 if __name__ == "__main__":
