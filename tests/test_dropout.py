@@ -13,6 +13,7 @@ from stages.train.dropout import StepDropout, draw_by_step
 from tests.test_architectures import FAMILIES, gpt2
 
 ZEROS = torch.zeros(64, 48, 33)
+TINY = hf.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
 
 
 def mask(seed: int = 1, step: int = 2, turn: int = 3, rank: int = 4, p: float = 0.1) -> torch.Tensor:
@@ -56,6 +57,19 @@ def test_nothing_and_all_can_be_dropped() -> None:
     assert torch.equal(mask(p=1.0), ZEROS)
 
 
+def test_a_training_model_drops_by_the_masks_and_another_step_drops_otherwise() -> None:
+    model = hf.BertForSequenceClassification(TINY)
+    masks = draw_by_step(model, seed=1)
+    dropped = []
+    for step in (0, 0, 1):
+        masks.start(step, 0, 0)
+        dropped.append(model.train().dropout(torch.ones(50, 8)))
+    masks.start(0, 0, 0)
+    assert torch.equal(dropped[0], masks.mask(torch.ones(50, 8), model.dropout.p))
+    assert torch.equal(dropped[0], dropped[1])
+    assert not torch.equal(dropped[0], dropped[2])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_mask_has_the_dtype_of_what_it_masks(dtype: torch.dtype) -> None:
     masks = StepDropout(1)
@@ -72,6 +86,7 @@ def load(family: str, folder: Path) -> Any:
 def test_a_model_that_drops_nothing_computes_what_it_always_computes(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.manual_seed(0)
     model = load(family, tmp_path)
     inputs = {"input_ids": torch.randint(5, 60, (4, 20)), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
     inputs["attention_mask"][1, 12:] = 0
@@ -99,9 +114,7 @@ def test_no_dropout_is_left_to_the_global_generator(family: str, tmp_path: Path)
 
 
 def test_a_saved_config_does_not_name_an_attention_of_ours(tmp_path: Path) -> None:
-    model = hf.BertForSequenceClassification(
-        hf.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
-    )
+    model = hf.BertForSequenceClassification(TINY)
     draw_by_step(model, seed=1)
     assert model.config._attn_implementation == NAME
     model.save_pretrained(tmp_path)

@@ -6,25 +6,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from transformers import AutoTokenizer
 
 from stages.predict.batches import PaddedRows, batches
-from stages.shared.splits import load_splits, save_splits
+from stages.shared import splits
 
 
 @pytest.fixture
-def split(tmp_path: Path) -> Dataset:
-    """Three record batches of rows of 1 to 12 tokens."""
+def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Three record batches, of 5, 5 and 3 rows of 1 to 12 tokens."""
     generator = np.random.default_rng(0)
-    parts = []
-    for size in (5, 1, 7):
-        lengths = generator.integers(1, 13, size=size)
-        ids = [generator.integers(5, 60, size=length).tolist() for length in lengths]
-        types = [[place % 2 for place in range(length)] for length in lengths]
-        parts.append(Dataset.from_dict({"input_ids": ids, "token_type_ids": types, "length": lengths}))
-    save_splits({"validation": concatenate_datasets(parts)}, tmp_path)
-    return load_splits(tmp_path)["validation"]
+    lengths = generator.integers(1, 13, size=13)
+    ids = [generator.integers(5, 60, size=length).tolist() for length in lengths]
+    types = [[place % 2 for place in range(length)] for length in lengths]
+    monkeypatch.setattr(splits, "BATCH", 5)
+    rows = Dataset.from_dict({"input_ids": ids, "token_type_ids": types, "length": lengths})
+    splits.save_splits({"validation": rows}, tmp_path)
+    found = splits.load_splits(tmp_path)["validation"]
+    assert found.data.table["input_ids"].num_chunks == 3
+    return found
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from pydantic import Field
-from torch.nn import functional
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
@@ -99,7 +98,7 @@ class Predictor:
         disable_progress_bar()  # that for loading the weights
         model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
         if self.device.type == "cpu" and p.precision == "bf16":
-            attend_step_by_step(model, functional.dropout)
+            attend_step_by_step(model)
         self.model = model.to(self.device).eval()
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
 
