@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stages.predict.batches import PaddedRows, batches
+from stages.predict.linear import pack_linear_layers
 from stages.shared import splits
+from tests.test_architectures import FAMILIES, gpt2
 
 
 @pytest.fixture
@@ -58,3 +61,31 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
 
 def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
     assert [rows.tolist() for rows in batches(np.array([3, 9, 2]), 5)] == [[1], [0], [2]]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
+def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Path) -> None:
+    folder = FAMILIES[family][0](tmp_path) if family in FAMILIES else gpt2(tmp_path, "<pad>", 1)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = {"input_ids": torch.randint(5, 60, (4, 20)), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
+    with torch.inference_mode():
+        in_fp32 = model(**inputs).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            in_bf16 = model(**inputs).logits
+            pack_linear_layers(model, 64)
+            torch.testing.assert_close(model(**inputs).logits, in_bf16, atol=0.002, rtol=0.01)
+        assert torch.equal(model(**inputs).logits, in_fp32)
+
+
+def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Linear(96, 48), nn.Linear(48, 7, bias=False))
+    rows = [torch.randn(shape) for shape in ((1, 96), (3, 5, 96), (4000, 96))]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = [model(inputs) for inputs in rows]
+        pack_linear_layers(model, 64)
+        for inputs, logits in zip(rows, expected, strict=True):
+            torch.testing.assert_close(model(inputs), logits)
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert all(("forward" in vars(layer)) == supported for layer in model)

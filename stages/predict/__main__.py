@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from stages.predict.batches import PaddedRows, batches, lengths_of
+from stages.predict.linear import pack_linear_layers
 from stages.shared.attention import attend_step_by_step
 from stages.shared.device import advise, pick_device
 from stages.shared.execution import read_execution
@@ -99,6 +100,7 @@ class Predictor:
         model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
         if self.device.type == "cpu" and p.precision == "bf16":
             attend_step_by_step(model)
+            pack_linear_layers(model, p.token_budget)
         self.model = model.to(self.device).eval()
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
 

@@ -1,0 +1,31 @@
+"""Linear layers for prediction in bf16 on processors: weights are converted and laid out for the processor once."""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+
+def pack_linear_layers(model: PreTrainedModel, tokens: int) -> None:
+    """Makes the model's linear layers compute sooner what they compute anyway under autocast to bf16.
+
+    Otherwise each batch converts the weights anew, and writes the bias into the output before adding the product to it.
+    This is what torch's compiler uses; it has no public name. No gradient passes. `tokens` is the usual size of a batch.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return
+    with torch.no_grad():
+        for layer in model.modules():
+            if type(layer) is nn.Linear:
+                weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(torch.bfloat16), tokens)
+                bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
+                layer.forward = partial(_linear, layer, weight, bias)  # type: ignore[method-assign]
+
+
+def _linear(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None, inputs: torch.Tensor) -> torch.Tensor:
+    if not torch.is_autocast_enabled("cpu"):  # where a model asks for all digits
+        return functional.linear(inputs, layer.weight, layer.bias)
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs.to(torch.bfloat16), weight, bias, "none", [], "")
+    return product
