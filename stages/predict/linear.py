@@ -12,7 +12,7 @@ def pack_linear_layers(model: PreTrainedModel, tokens: int) -> None:
     """Makes the model's linear layers compute sooner what they compute anyway under autocast to bf16.
 
     Otherwise each batch converts the weights anew, and writes the bias into the output before adding the product to it.
-    This is what torch's compiler uses; it has no public name. No gradient passes. `tokens` is the usual size of a batch.
+    torch keeps this for its compiler, without a public name. No gradient passes. `tokens` is a batch's usual size.
     """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return
