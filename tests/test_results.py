@@ -1,0 +1,29 @@
+"""benchmarks/RESULTS.md shows what was measured, and the code that measures still understands it."""
+
+import json
+
+import pytest
+
+from benchmarks.page import PAGE, PLACE, ROOT, filled
+
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_tables_are_the_measured_ones() -> None:
+    assert filled(TEXT) == TEXT
+
+
+def test_a_table_that_was_edited_is_noticed() -> None:
+    edited = TEXT.replace(" | ", " | 9", 1)
+    assert edited != TEXT and filled(edited) == TEXT
+
+
+@pytest.mark.parametrize("name", ["train_throughput", "predict_throughput", "startup", "noop", "scale", "mrpc"])
+def test_every_question_has_its_table(name: str) -> None:
+    assert name in {found[1] for found in PLACE.finditer(TEXT)}
+
+
+@pytest.mark.parametrize("name", ["train_throughput", "predict_throughput", "mrpc"])
+def test_what_is_called_mrpc_was_measured_on_mrpc(name: str) -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    assert result.get("corpus", "mrpc") == "mrpc"
