@@ -123,7 +123,7 @@ def mean(runs: list[dict[str, Any]], recipe: str) -> dict[str, float]:
 
 def table(result: dict[str, Any]) -> str:
     """Formats the README's table; tests/test_readme.py holds the README to it."""
-    return rows(result, ("course", "tunelock"))
+    return rows(result, ("course", "tunelock", "bf16"))
 
 
 def end_to_end(result: dict[str, Any]) -> str:

@@ -3,15 +3,19 @@
     python -m benchmarks.page
 
 The page has a mark for each table, `<!-- module function -->`; what stands between it and `<!-- end -->` is replaced by
-what `benchmarks.<module>.<function>` makes of benchmarks/results/<module>.json, with date, machine and versions.
+what `benchmarks.<module>.<function>` makes of benchmarks/results/<module>.json, with date, machine and versions. The
+mark `<!-- page targets -->` stands for what was wanted of all of them.
 """
 
 import importlib
 import json
 import re
+from statistics import median
 from typing import Any
 
 from benchmarks.clone import ROOT
+from benchmarks.startup import overhead
+from benchmarks.train_throughput import shares
 
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PLACE = re.compile(r"(?<=<!-- )(\w+) (\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -19,20 +23,64 @@ PLACE = re.compile(r"(?<=<!-- )(\w+) (\w+)( -->\n).*?(?=<!-- end -->)", re.DOTAL
 
 def filled(page: str) -> str:
     """Returns the page with all its tables as they were measured last."""
-    return PLACE.sub(lambda found: f"{found[1]} {found[2]}{found[3]}{measured(found[1], found[2])}", page)
+    return PLACE.sub(lambda found: f"{found[1]} {found[2]}{found[3]}{content(found[1], found[2])}", page)
 
 
-def measured(module: str, function: str) -> str:
+def content(module: str, function: str) -> str:
     """Returns a table, and what it was measured on."""
-    result = json.loads((ROOT / "benchmarks" / "results" / f"{module}.json").read_text(encoding="utf-8"))
+    if module == "page":
+        return f"\n{targets()}\n\n"
+    result = read(module)
     table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(result)
     return f"\n`python -m benchmarks.{module}`, {machine(result)}:\n\n{table}\n\n"
+
+
+def read(module: str) -> Any:
+    """Returns a benchmark's last result."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{module}.json").read_text(encoding="utf-8"))
 
 
 def machine(result: dict[str, Any]) -> str:
     """Says when and on what a result was measured."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return f"{result['date']}, {result['cores']} cores of {result['processor']}, Python {result['python']}, {versions}"
+
+
+def targets() -> str:
+    """Sets what was wanted beside what was measured, all in medians."""
+    train, predict, startup = read("train_throughput"), read("predict_throughput"), read("startup")
+    training, prediction = (
+        {name: median(rates) for name, rates in result["examples_per_second"].items()} for result in (train, predict)
+    )
+    share = median(shares(train, "repeated"))
+    seconds: dict[str, list[float]] = {}
+    for run in read("mrpc")["runs"]:
+        seconds.setdefault(run["recipe"], []).append(run["seconds"])
+    sooner = median(seconds["course"]) / median(seconds["bf16"])
+    nothing = read("noop")["programs"][0]["seconds"]["median"]
+    own = median(overhead(run) for run in startup["repro"])
+    small, large = (run for run in read("scale")["runs"] if run["stage"] == "predict")
+    start = next(row["seconds"]["median"] for row in startup["programs"] if row["program"] == "predict")
+    growth = (large["seconds"] - start) / (small["seconds"] - start)
+    faster = training["bf16"] / training["run_glue"], training["bf16"] / training["course"]
+    quicker = prediction["bf16"] / prediction["trainer"]
+    gibibytes = large["peak_mib"] / 1024
+    rows = [
+        ("training in bf16, to run_glue's defaults", "4.5 times", f"{faster[0]:.2f} times", faster[0] >= 4.5),
+        ("training in bf16, to the course's script", "2.3 times", f"{faster[1]:.2f} times", faster[1] >= 2.3),
+        ("its FLOP/s, of a bf16 product's of the same shapes", "55 %", f"{share:.0%}", share >= 0.55),
+        ("prediction in bf16, to `Trainer.predict`", "4 times", f"{quicker:.2f} times", quicker >= 4.0),
+        ("MRPC from process start to metrics, to the course", "1.8 times", f"{sooner:.2f} times", sooner >= 1.8),
+        ("`dvc repro` with nothing to do", "under 3 s", f"{nothing:.1f} s", nothing < 3.0),
+        ("`dvc repro` of the sample, what is no stage's own work", "under 20 s", f"{own:.1f} s", own < 20.0),
+        ("predict on 1,000,000 pairs: peak memory", "under 1.5 GiB", f"{gibibytes:.1f} GiB", gibibytes < 1.5),
+        ("the same, after start-up, to 250,000 pairs", "3.6 to 4.4 times", f"{growth:.1f} times", 3.6 <= growth <= 4.4),
+    ]
+    lines = ["| | wanted | measured | |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {what} | {wanted} | {found} | {'met' if met else '**missed**'} |" for what, wanted, found, met in rows
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

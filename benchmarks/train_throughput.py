@@ -109,24 +109,37 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {LABELS[name]} | {values['median']:.1f} ({values['min']:.1f} to {values['max']:.1f}) | {ratios} |"
         )
+    lines += ["", "| bf16 | GFLOP/s: median (min to max) | the training's share in a round |", "| --- | --- | --- |"]
+    lines.append(f"| tunelock, real tokens alone | {gigaflops(of_tokens(result))} | |")
+    for name, label in (
+        ("repeated", "the same shapes' products, each repeated on operands in the cache"),
+        ("in_turn", "the same shapes' products, each layer its own operands, in turn"),
+    ):
+        share = spread(shares(result, name))
+        lines.append(
+            f"| {label} | {gigaflops([measured[name] for measured in result['products']])} "
+            f"| {share['median']:.0%} ({share['min']:.0%} to {share['max']:.0%}) |"
+        )
+    return "\n".join([*lines, "", *profile(result["milliseconds"])])
+
+
+def of_tokens(result: dict[str, Any]) -> list[float]:
+    """Returns the FLOP/s of the bf16 training on real tokens, round by round."""
     facts = result["products"][0]
-    of_tokens = [
+    return [
         rate * facts["tokens_per_example"] * facts["flops_per_token"] for rate in result["examples_per_second"]["bf16"]
     ]
-    lines += ["", "| bf16 | GFLOP/s: median (min to max) | the training's share |", "| --- | --- | --- |"]
-    for label, speeds in (
-        ("tunelock, real tokens alone", of_tokens),
-        (
-            "the same shapes' products, each repeated on operands in the cache",
-            [f["repeated"] for f in result["products"]],
-        ),
-        ("the same shapes' products, each layer its own operands, in turn", [f["in_turn"] for f in result["products"]]),
-    ):
-        found = spread(speeds)
-        share = spread([ours / theirs for ours, theirs in zip(of_tokens, speeds, strict=True)])["median"]
-        cells = " to ".join(f"{found[name] / 1e9:.0f}" for name in ("min", "max"))
-        lines.append(f"| {label} | {found['median'] / 1e9:.0f} ({cells}) | {share:.0%} |")
-    return "\n".join([*lines, "", *profile(result["milliseconds"])])
+
+
+def shares(result: dict[str, Any], products: str) -> list[float]:
+    """Returns what of the products' FLOP/s, `repeated` or `in_turn`, the bf16 training reaches, round by round."""
+    return [ours / measured[products] for ours, measured in zip(of_tokens(result), result["products"], strict=True)]
+
+
+def gigaflops(speeds: list[float]) -> str:
+    """Formats FLOP/s."""
+    found = {name: value / 1e9 for name, value in spread(speeds).items()}
+    return f"{found['median']:.0f} ({found['min']:.0f} to {found['max']:.0f})"
 
 
 def profile(milliseconds: dict[str, float]) -> list[str]:
