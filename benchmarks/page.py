@@ -47,7 +47,7 @@ def machine(result: dict[str, Any]) -> str:
 
 
 def targets() -> str:
-    """Sets what was wanted beside what was measured, all in medians."""
+    """Sets what was wanted beside what was measured, in medians where there are several runs."""
     train, predict, startup = read("train_throughput"), read("predict_throughput"), read("startup")
     training, prediction = (
         {name: median(rates) for name, rates in result["examples_per_second"].items()} for result in (train, predict)

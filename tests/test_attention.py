@@ -15,6 +15,7 @@ from tests.test_architectures import FAMILIES, gpt2
 
 VISIBLE = torch.ones(2, 1, 5, 5, dtype=torch.bool)
 VISIBLE[1, :, :, 3:] = False
+SCORES = 2 * 3 * 5 * 5
 
 
 class Layer(nn.Module):
@@ -23,20 +24,20 @@ class Layer(nn.Module):
     is_causal = False
 
 
-def attend(inputs: list[torch.Tensor], dropout: float = 0.0) -> torch.Tensor:
+def attend(inputs: list[torch.Tensor], dropout: float = 0.0, mask: torch.Tensor = VISIBLE) -> torch.Tensor:
     """Drops nothing, whatever `dropout` says."""
-    return attention(lambda weights, p: weights)(Layer(), *inputs, VISIBLE, dropout=dropout)[0]
+    return attention(lambda weights, p: weights)(Layer(), *inputs, mask, dropout=dropout)[0]
 
 
-@pytest.mark.parametrize(("dtype", "dropout"), [(torch.float32, 0.5), (torch.bfloat16, 0.5), (torch.bfloat16, 0.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_outputs_and_gradients_are_those_of_torchs_attention(
-    dtype: torch.dtype, dropout: float, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     inputs = [torch.randn(2, 3, 5, 4, dtype=dtype, requires_grad=True) for _ in range(3)]
     expected = functional.scaled_dot_product_attention(*inputs, attn_mask=VISIBLE).transpose(1, 2)
     monkeypatch.delattr(module, "sdpa_attention_forward")  # it is not torch's that is compared with torch's
-    found = attend(inputs, dropout)
+    found = attend(inputs, dropout=0.5)
     torch.testing.assert_close(found, expected, atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0.02)
     for own, torchs in zip(
         torch.autograd.grad(found.square().sum(), inputs),
@@ -60,13 +61,31 @@ def test_dropout_is_applied_to_the_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "largest"), [(torch.float32, 10**9), (torch.bfloat16, 2 * 3 * 5 * 5 - 1)], ids=["fp32", "long texts"]
+    ("dtype", "gradient", "largest", "left_to_torch"),
+    [
+        (torch.bfloat16, False, SCORES, False),
+        (torch.bfloat16, False, SCORES - 1, True),
+        (torch.bfloat16, True, SCORES, True),
+        (torch.float32, False, SCORES, True),
+    ],
+    ids=["bf16", "long texts", "training", "fp32"],
 )
-def test_what_torch_does_well_is_left_to_it(dtype: torch.dtype, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = [torch.randn(2, 3, 5, 4, dtype=dtype) for _ in range(3)]
+def test_what_torch_does_well_is_left_to_it(
+    dtype: torch.dtype, gradient: bool, largest: int, left_to_torch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [torch.randn(2, 3, 5, 4, dtype=dtype, requires_grad=gradient) for _ in range(3)]
     monkeypatch.setattr(module, "LARGEST", largest)
     monkeypatch.setattr(module, "sdpa_attention_forward", lambda *_, **__: ("torch's", None))
-    assert attend(inputs) == "torch's"  # type: ignore[comparison-overlap]
+    found: Any = attend(inputs)
+    assert isinstance(found, str) == left_to_torch
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_mask_of_numbers_is_left_to_torch(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [torch.randn(2, 3, 5, 4, dtype=torch.bfloat16) for _ in range(3)]
+    monkeypatch.setattr(module, "sdpa_attention_forward", lambda *_, **__: ("torch's", None))
+    found: Any = attend(inputs, dropout, torch.zeros(2, 1, 5, 5))
+    assert found == "torch's"
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])

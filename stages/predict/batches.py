@@ -38,7 +38,7 @@ class PaddedRows:
         }
 
     def __getitem__(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Returns int64[batch, tokens] for each input, `attention_mask` among them."""
+        """Returns int64[batch, tokens] for each input, `attention_mask` among them where the tokenizer names it."""
         lengths = self.lengths[rows]
         width = int(lengths.max())
         places = np.arange(width)

@@ -8,13 +8,18 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 
+def supported() -> bool:
+    """Says whether torch and this processor can do it."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def pack_linear_layers(model: PreTrainedModel, tokens: int) -> None:
     """Makes the model's linear layers compute sooner what they compute anyway under autocast to bf16.
 
     Otherwise each batch converts the weights anew, and writes the bias into the output before adding the product to it.
     torch keeps this for its compiler, without a public name. No gradient passes. `tokens` is a batch's usual size.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not supported():
         return
     with torch.no_grad():
         for layer in model.modules():

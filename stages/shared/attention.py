@@ -11,7 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "sdpa_step_by_step"  # under which transformers finds it
-LARGEST = 2**26  # scores at once, where nothing is dropped; longer texts are for torch, which never holds them all
+LARGEST = 2**26  # scores at once, where nothing is dropped; more are for torch, which never holds them all
 
 Drop = Callable[[torch.Tensor, float], torch.Tensor]
 
@@ -25,7 +25,10 @@ def attend_step_by_step(model: PreTrainedModel, drop: Drop = functional.dropout)
 
 
 def attention(drop: Drop) -> Callable[..., tuple[torch.Tensor, None]]:
-    """Returns what computes the same as transformers' `sdpa`, and leaves to it what it does well or is special."""
+    """Returns what stands in for transformers' `sdpa`, and leaves to it what it does well or is special.
+
+    In bf16 the scores are rounded to bf16, which torch's own kernels avoid.
+    """
 
     def attend(
         module: nn.Module,
@@ -49,7 +52,9 @@ def attention(drop: Drop) -> Callable[..., tuple[torch.Tensor, None]]:
         causal = options.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
         special = any(options.get(name) is not None for name in ("cache", "position_bias", "softcap"))
-        fast = dropout == 0.0 and (query.dtype != torch.bfloat16 or query[..., 0].numel() * key.shape[2] > LARGEST)
+        special = special or (attention_mask is not None and attention_mask.dtype != torch.bool)
+        long = query.requires_grad or query[..., 0].numel() * key.shape[2] > LARGEST  # gradients keep all layers'
+        fast = dropout == 0.0 and (query.dtype != torch.bfloat16 or long)
         if fast or special or query.shape != key.shape or (causal and attention_mask is None):
             return sdpa_attention_forward(
                 module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options

@@ -51,7 +51,7 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-        library.mallopt(M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(M_MMAP_THRESHOLD, 2**30) or library.mallopt(M_MMAP_THRESHOLD, 2**25)  # older ones' most
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         library.mallopt(M_TOP_PAD, 2**26)
 

@@ -29,8 +29,8 @@ REFUSED = (
 DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "ACCELERATE_", "TRAINER_")
 
 SET = {
-    # A thread that waits for the others spins for some 10 microseconds, then sleeps; the bits are the same. A training
-    # step waits a thousand times: to sleep at once makes it slow on a quiet machine, to spin for long on a busy one.
+    # A thread that waits for the others spins for 3,000 pauses of the processor, then sleeps; the bits are the same. A
+    # training step waits a thousand times: sleeping at once makes it slow on a quiet machine, spinning on a busy one.
     "GOMP_SPINCOUNT": "3000",  # of GNU's OpenMP, which torch brings on Linux
     "OMP_WAIT_POLICY": "PASSIVE",  # sleep at once: for other OpenMP libraries
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch asks for before it promises deterministic CUDA matrix products

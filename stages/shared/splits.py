@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, Features, load_from_disk
 
-BATCH = 1000  # rows that are written, and so read again, at once
+BATCH = 1000  # rows that `save_splits` writes at once
 DATA = "data-00000-of-00001.arrow"
 NAMES = "dataset_dict.json"
 

@@ -52,7 +52,7 @@ class _Dropout(nn.Module):
 
 
 def draw_by_step(model: PreTrainedModel, seed: int) -> StepDropout:
-    """Lets the model's dropout modules, and its attention where it is `sdpa`, take their masks from a `StepDropout`.
+    """Lets the model's dropout modules, and its attention where it is computed step by step, draw from a `StepDropout`.
 
     What a model drops otherwise is drawn by torch, as before.
     """
