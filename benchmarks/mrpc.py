@@ -1,6 +1,6 @@
 """MRPC for real: this pipeline beside the course's script, how good and how soon; and whether speed costs quality.
 
-    python -m benchmarks.mrpc FOLDER [--seeds 1 2 3]
+    python -m benchmarks.mrpc FOLDER [--seeds 1 2 3] [--checkpoint FOLDER [--learning-rate 3e-5]]
 
 FOLDER holds train, validation and test as parquet, in GLUE's columns. The pipeline runs in a scratch clone of HEAD
 with the committed params.yaml, but for the data, the seed, 3 epochs as the course, and `keep: last`: the course keeps
@@ -8,14 +8,19 @@ the last epoch, and choosing the best one on the split that is reported would fl
 make a training faster, are run with and without; what mixes the two, with the first seed alone. The seconds are from
 the start of the script, or of `dvc repro --force`, to its end. Writes benchmarks/results/mrpc.json, figures only. An
 interrupted benchmark goes on where it was.
+
+With --checkpoint, another encoder than the default one is trained, by the recipe in bf16 alone, with the learning rate
+that is given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +29,9 @@ from ruamel.yaml import YAML
 from benchmarks.clone import ROOT, SCRATCH, call, fresh_clone, repro, run_key
 from benchmarks.machine import describe
 from benchmarks.repeat import spread
+from stages.shared.intervals import interval_of
 
-RESULT = ROOT / "benchmarks" / "results" / "mrpc.json"
+RESULTS = ROOT / "benchmarks" / "results"
 METRICS = ("accuracy", "f1")
 OVERRIDES = {"epochs": 3, "keep": "last"}
 RECIPES: dict[str, tuple[str, str]] = {  # train.sampling, and the precision of train and predict
@@ -45,53 +51,103 @@ LABELS = {
 
 
 def main(folder: Path, seeds: list[int]) -> None:
-    """Runs what has not been run yet, prints the table and writes the result file."""
-    clone = fresh_clone("mrpc")
-    corpus = [folder / f"{split}.parquet" for split in ("train", "validation")]
+    """Runs what has not been run yet with the default checkpoint, prints the tables and writes the result file."""
+    clone, data, corpus = prepare(folder)
     keys = {"course": run_key(["benchmarks/course.py", "requirements.txt"], corpus)} | {
-        recipe: run_key(["stages", "params.yaml", "requirements.txt"], corpus, OVERRIDES, choice)
-        for recipe, choice in RECIPES.items()
+        recipe: pipeline_key(corpus, choice) for recipe, choice in RECIPES.items()
     }
-    repro(clone, {"download": {"dataset_files": str(folder.resolve())}}, "download")  # the checkpoint for all
+    repro(clone, {"download": data}, "download")  # the checkpoint for all
     runs = []
     for seed in seeds:
         for recipe, key in keys.items():
             if recipe in ONE_SEED and seed != seeds[0]:
                 continue
-            done = SCRATCH / "mrpc" / f"{key}-{recipe}-{seed}.json"
-            if not done.exists():
-                print(f"{LABELS[recipe]}, seed {seed} ...", flush=True)
-                start = time.monotonic()
-                scores = (
-                    run_pipeline(clone, folder, recipe, seed) if recipe in RECIPES else run_course(clone, folder, seed)
-                )
-                done.write_text(json.dumps({**scores, "seconds": round(time.monotonic() - start, 1)}))
-            runs.append({"recipe": recipe, "seed": seed, **json.loads(done.read_text())})
-    result = {
-        **describe(),
-        "recipe": committed_recipe(),
-        "runs": runs,
-        "mean": {recipe: mean(runs, recipe) for recipe in keys},
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            run = (
+                partial(run_pipeline, clone, data, {}, recipe, seed)
+                if recipe in RECIPES
+                else partial(run_course, clone, folder, seed)
+            )
+            runs.append({"recipe": recipe, "seed": seed, **once(f"{key}-{recipe}-{seed}", LABELS[recipe], run)})
+    result = write_result("mrpc", runs, {})
     print(table(result), end_to_end(result), quality(result), sep="\n\n")
 
 
-def run_pipeline(clone: Path, folder: Path, recipe: str, seed: int) -> dict[str, float]:
-    """Runs all of the pipeline in the clone on `folder`, and returns the validation split's metrics."""
+def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_rate: float) -> None:
+    """Runs what has not been run yet with another checkpoint, prints its row and writes its result file."""
+    clone, data, corpus = prepare(folder)
+    data = data | {"checkpoint": "files", "checkpoint_files": str(checkpoint.resolve())}
+    train = {"learning_rate": learning_rate}
+    weights = sorted(checkpoint.glob("*.safetensors"))
+    key = pipeline_key([*corpus, *weights, checkpoint / "config.json"], RECIPES["bf16"], train)
+    runs = []
+    for seed in seeds:
+        run = partial(run_pipeline, clone, data, train, "bf16", seed)
+        name = f"{checkpoint.name}, bf16"
+        runs.append({"recipe": "bf16", "seed": seed, **once(f"{key}-bf16-{seed}", name, run)})
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in weights}
+    result = write_result(f"mrpc_{checkpoint.name}", runs, train | {"precision": "bf16"})
+    print(rows(result, ["bf16"], {"bf16": checkpoint.name}), json.dumps(digests), sep="\n\n")
+
+
+def prepare(folder: Path) -> tuple[Path, dict[str, str], list[Path]]:
+    """Returns a clone of HEAD, what params.yaml says of the corpus in `folder`, and the files that are learned from."""
+    data = {"dataset_files": str(folder.resolve())}
+    return fresh_clone("mrpc"), data, [folder / f"{split}.parquet" for split in ("train", "validation")]
+
+
+def pipeline_key(files: list[Path], *choices: object) -> str:
+    """Hashes all that a run of the pipeline depends on, its seed aside."""
+    return run_key(["stages", "params.yaml", "requirements.txt"], files, OVERRIDES, *choices)
+
+
+def once(key: str, label: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the scores and seconds of a run, from the file that it left behind if it was run before."""
+    done = SCRATCH / "mrpc" / f"{key}.json"
+    if not done.exists():
+        print(f"{label}: {key} ...", flush=True)
+        start = time.monotonic()
+        scores = run()
+        done.write_text(json.dumps({**scores, "seconds": round(time.monotonic() - start, 1)}))
+    return dict(json.loads(done.read_text()))
+
+
+def write_result(name: str, runs: list[dict[str, Any]], train: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes benchmarks/results/<name>.json: the runs, their means, and by which recipe, on what machine."""
+    result = {
+        **describe(),
+        "recipe": committed_recipe() | train,
+        "runs": runs,
+        "mean": {recipe: mean(runs, recipe) for recipe in dict.fromkeys(run["recipe"] for run in runs)},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def run_pipeline(
+    clone: Path, data: Mapping[str, str], train: Mapping[str, Any], recipe: str, seed: int
+) -> dict[str, Any]:
+    """Runs all of the pipeline in the clone, and returns the validation split's metrics with their 95 % intervals.
+
+    Args:
+        data: changes to params.yaml's section `download`.
+        train: changes to its section `train`, beyond those of the recipe.
+    """
     sampling, precision = RECIPES[recipe]
     repro(
         clone,
         {
-            "download": {"dataset_files": str(folder.resolve())},
-            "train": OVERRIDES | {"seed": seed, "sampling": sampling, "precision": precision},
+            "download": data,
+            "train": {**OVERRIDES, "seed": seed, "sampling": sampling, "precision": precision, **train},
             "predict": {"precision": precision},
         },
         "--force",
     )
     metrics = json.loads((clone / "metrics" / "metrics.json").read_text())["validation"]
-    return {name: metrics[name] for name in METRICS}
+    records = json.loads((clone / "metrics" / "intervals.json").read_text())["intervals"]
+    shown = {name: interval_of(records, "validation", name) for name in METRICS}
+    intervals = {name: [record["low"], record["high"]] for name, record in shown.items() if record is not None}
+    return {name: metrics[name] for name in METRICS} | {"intervals": intervals}
 
 
 def run_course(clone: Path, folder: Path, seed: int) -> dict[str, float]:
@@ -172,5 +228,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--checkpoint", type=Path, help="a folder with config.json, a tokenizer and safetensors")
+    parser.add_argument("--learning-rate", type=float, default=3e-5, help="of the training of --checkpoint")
     chosen = parser.parse_args()
-    main(chosen.folder, chosen.seeds)
+    if chosen.checkpoint is None:
+        main(chosen.folder, chosen.seeds)
+    else:
+        main_of_another(chosen.folder, chosen.seeds, chosen.checkpoint, chosen.learning_rate)
