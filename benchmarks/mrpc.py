@@ -76,7 +76,7 @@ def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_r
     """Runs what has not been run yet with another checkpoint, prints its row and writes its result file."""
     clone, data, corpus = prepare(folder)
     data = data | {"checkpoint": "files", "checkpoint_files": str(checkpoint.resolve())}
-    train = {"learning_rate": learning_rate}
+    train: dict[str, Any] = {"learning_rate": learning_rate}
     weights = sorted(checkpoint.glob("*.safetensors"))
     key = pipeline_key([*corpus, *weights, checkpoint / "config.json"], RECIPES["bf16"], train)
     runs = []
