@@ -1,6 +1,6 @@
 """MRPC for real: this pipeline beside the course's script, how good and how soon; and whether speed costs quality.
 
-    python -m benchmarks.mrpc FOLDER [--seeds 1 2 3] [--checkpoint FOLDER [--learning-rate 3e-5]]
+    python -m benchmarks.mrpc FOLDER [--seeds 1 2 3] [--checkpoint FOLDER [--learning-rate 3e-5] [--precision bf16]]
 
 FOLDER holds train, validation and test as parquet, in GLUE's columns. The pipeline runs in a scratch clone of HEAD
 with the committed params.yaml, but for the data, the seed, 3 epochs as the course, and `keep: last`: the course keeps
@@ -9,8 +9,8 @@ make a training faster, are run with and without; what mixes the two, with the f
 the start of the script, or of `dvc repro --force`, to its end. Writes benchmarks/results/mrpc.json, figures only. An
 interrupted benchmark goes on where it was.
 
-With --checkpoint, another encoder than the default one is trained, by the recipe in bf16 alone, with the learning rate
-that is given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
+With --checkpoint, another encoder than the default one is trained, by length, with the learning rate and in the precision
+that are given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
 """
 
 import argparse
@@ -72,21 +72,22 @@ def main(folder: Path, seeds: list[int]) -> None:
     print(table(result), end_to_end(result), quality(result), sep="\n\n")
 
 
-def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_rate: float) -> None:
+def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_rate: float, precision: str) -> None:
     """Runs what has not been run yet with another checkpoint, prints its row and writes its result file."""
     clone, data, corpus = prepare(folder)
     data = data | {"checkpoint": "files", "checkpoint_files": str(checkpoint.resolve())}
+    recipe = {"bf16": "bf16", "fp32": "tunelock"}[precision]
     train: dict[str, Any] = {"learning_rate": learning_rate}
     weights = sorted(checkpoint.glob("*.safetensors"))
-    key = pipeline_key([*corpus, *weights, checkpoint / "config.json"], RECIPES["bf16"], train)
+    key = pipeline_key([*corpus, *weights, checkpoint / "config.json"], RECIPES[recipe], train)
     runs = []
     for seed in seeds:
-        run = partial(run_pipeline, clone, data, train, "bf16", seed)
-        name = f"{checkpoint.name}, bf16"
-        runs.append({"recipe": "bf16", "seed": seed, **once(f"{key}-bf16-{seed}", name, run)})
+        run = partial(run_pipeline, clone, data, train, recipe, seed)
+        name = f"{checkpoint.name}, {precision}"
+        runs.append({"recipe": recipe, "seed": seed, **once(f"{key}-{recipe}-{seed}", name, run)})
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in weights}
-    result = write_result(f"mrpc_{checkpoint.name}", runs, train | {"precision": "bf16"})
-    print(rows(result, ["bf16"], {"bf16": checkpoint.name}), json.dumps(digests), sep="\n\n")
+    result = write_result(f"mrpc_{checkpoint.name}", runs, train | {"precision": precision})
+    print(rows(result, [recipe], {recipe: checkpoint.name}), json.dumps(digests), sep="\n\n")
 
 
 def prepare(folder: Path) -> tuple[Path, dict[str, str], list[Path]]:
@@ -230,8 +231,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--checkpoint", type=Path, help="a folder with config.json, a tokenizer and safetensors")
     parser.add_argument("--learning-rate", type=float, default=3e-5, help="of the training of --checkpoint")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16", help="of the same")
     chosen = parser.parse_args()
     if chosen.checkpoint is None:
         main(chosen.folder, chosen.seeds)
     else:
-        main_of_another(chosen.folder, chosen.seeds, chosen.checkpoint, chosen.learning_rate)
+        main_of_another(chosen.folder, chosen.seeds, chosen.checkpoint, chosen.learning_rate, chosen.precision)
