@@ -9,8 +9,8 @@ make a training faster, are run with and without; what mixes the two, with the f
 the start of the script, or of `dvc repro --force`, to its end. Writes benchmarks/results/mrpc.json, figures only. An
 interrupted benchmark goes on where it was.
 
-With --checkpoint, another encoder than the default one is trained, by length, with the learning rate and in the precision
-that are given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
+With --checkpoint, another encoder than the default one is trained, by length, with the learning rate and precision that
+are given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
 """
 
 import argparse
