@@ -112,7 +112,7 @@ def once(key: str, label: str, run: Callable[[], dict[str, Any]]) -> dict[str, A
     return dict(json.loads(done.read_text()))
 
 
-def write_result(name: str, runs: list[dict[str, Any]], train: Mapping[str, Any]) -> dict[str, Any]:
+def write_result(name: str, runs: list[dict[str, Any]], train: dict[str, Any]) -> dict[str, Any]:
     """Writes benchmarks/results/<name>.json: the runs, their means, and by which recipe, on what machine."""
     result = {
         **describe(),
