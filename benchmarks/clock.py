@@ -15,13 +15,13 @@ import runpy
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 # (module, name in it, part)
-SNAPSHOT = ("stages.shared.stage", "snapshot", "inputs hashed")
+SNAPSHOT = ("stages.shared.runtime.run_stage", "snapshot", "inputs hashed")
 STAGE_PARTS = {
     "train": [
         ("__main__", "recipe_key", "inputs hashed"),
@@ -85,7 +85,7 @@ class Clock:
 
 def run_stage(clock: Clock, name: str) -> None:
     """Runs `stages.<name>`; moments: `entered` when all is imported, `began` and `ended` around its own work."""
-    import stages.shared.stage as skeleton
+    import stages.shared.runtime.run_stage as skeleton
 
     program, alone = skeleton.program, skeleton.alone
 
@@ -98,9 +98,9 @@ def run_stage(clock: Clock, name: str) -> None:
             yield
 
     @contextmanager
-    def watched_alone(name: str) -> Iterator[None]:
+    def watched_alone(name: str, inputs: Mapping[str, Any]) -> Iterator[None]:
         clock.mark("began")
-        with alone(name):
+        with alone(name, inputs):
             yield
         clock.mark("ended")
 

@@ -29,7 +29,7 @@ from ruamel.yaml import YAML
 from benchmarks.clone import ROOT, SCRATCH, call, fresh_clone, repro, run_key
 from benchmarks.machine import describe
 from benchmarks.repeat import spread
-from stages.shared.intervals import interval_of
+from stages.shared.task.intervals import interval_of
 
 RESULTS = ROOT / "benchmarks" / "results"
 METRICS = ("accuracy", "f1")

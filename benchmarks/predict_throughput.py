@@ -57,13 +57,13 @@ def by_trainer(model_dir: str, corpus: str, result: str) -> None:
 def by_stage(model_dir: str, precision: str, result: str) -> None:
     """Predicts with the stage's own code, and writes seconds and logits."""
     import stages  # noqa: F401  # sets the environment, before anybody imports torch
-    from stages.predict.__main__ import TOKENIZED, Predictor, PredictParams, deal
-    from stages.shared.params import read_params
-    from stages.shared.splits import load_splits
+    from stages.predict.predict import PredictFiles, Predictor, PredictParams, deal
+    from stages.shared.runtime.params import read_params
+    from stages.shared.runtime.splits import load_splits
 
     p = read_params("predict", PredictParams)
     compute = Predictor(PredictParams(precision, p.token_budget, p.threads), "auto", Path(model_dir))  # type: ignore[arg-type]
-    split = load_splits(TOKENIZED)[SPLIT]
+    split = load_splits(PredictFiles.tokenized)[SPLIT]
     list(compute(SPLIT, split, [np.arange(WARM_UP)]))
     start = time.perf_counter()
     logits = np.empty((len(split), 2), dtype=np.float32)

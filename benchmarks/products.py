@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.shared.device import pick_device
-from stages.shared.params import read_params
-from stages.shared.splits import load_splits
-from stages.train.__main__ import TrainParams
+from stages.shared.model.device import pick_device
+from stages.shared.runtime.params import read_params
+from stages.shared.runtime.splits import load_splits
+from stages.train.train import TrainParams
 from stages.train.trainer import EpochSampler
 
 Product = Callable[[], torch.Tensor]

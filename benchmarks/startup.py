@@ -51,10 +51,10 @@ print(arrived, peak, flush=True)
 os._exit(0)
 """
 STAGE = """
-import runpy, stages.shared.stage
+import runpy, stages.shared.runtime.run_stage
 def arrive(name):
     exec(ARRIVED)
-stages.shared.stage.stage = stages.shared.stage.program = arrive
+stages.shared.runtime.run_stage.program = arrive
 runpy.run_module("stages.NAME", run_name="__main__", alter_sys=True)
 """
 # What DVC finds as `python`: the stage with a clock, and when its program began and ended.

@@ -29,13 +29,13 @@ from scipy.stats import binomtest
 
 from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision, git, stale
 from checks.verify import belonging
-from stages.evaluate.__main__ import EvaluateParams, chosen_splits
-from stages.shared.errors import BadInput
-from stages.shared.markdown import plain
-from stages.shared.params import read_params
-from stages.shared.scoring import CLASSES, METRICS, NUMBERS, predict_labels
-from stages.shared.statistics import FEWEST, bootstrap_intervals, plain_scores, swap_p_values
-from stages.shared.task import Task
+from stages.evaluate.bootstrap import FEWEST, bootstrap_intervals, plain_scores, swap_p_values
+from stages.evaluate.evaluate import EvaluateParams, chosen_splits
+from stages.report.markdown import plain
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import read_params
+from stages.shared.task.scoring import CLASSES, METRICS, NUMBERS, predict_labels
+from stages.shared.task.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
 MARGIN = 0.005

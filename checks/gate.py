@@ -25,10 +25,10 @@ from ruamel.yaml.error import YAMLError
 from checks.compare import MARGIN, RAW, compare_split, greater_is_better, same_examples, same_task
 from checks.revisions import WORKSPACE, Revision, Unanswerable, find_revision, stale
 from checks.verify import belonging
-from stages.evaluate.__main__ import EvaluateParams
-from stages.shared.errors import BadInput
-from stages.shared.params import fill, params_dataclass, read_params
-from stages.shared.scoring import METRICS
+from stages.evaluate.evaluate import EvaluateParams
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import fill, params_dataclass, read_params
+from stages.shared.task.scoring import METRICS
 
 SCORES = "metrics/metrics.json"
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -43,7 +43,7 @@ from checks.compare import greater_is_better
 from checks.revisions import Revision, Unanswerable, git
 from checks.why import hashed
 from stages.evaluate.guards import reaches_constant
-from stages.shared.intervals import interval_of
+from stages.shared.task.intervals import interval_of
 
 CONFIDENCE = 0.95
 SEED = "train.seed"

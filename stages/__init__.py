@@ -3,9 +3,6 @@
 Importing any stage seals the environment first, before a library can read it.
 """
 
-import stages.shared.hermetic as hermetic
-from stages.shared.imports import put_off_collections
+import stages.shared.runtime.environment as environment
 
-__all__ = ["hermetic"]
-
-put_off_collections()
+__all__ = ["environment"]

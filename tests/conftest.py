@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch  # noqa: F401  (first: stages.tokenize hides it from transformers, which the other stages need whole)
+import torch  # noqa: F401  (first: stages.tokenize.tokenize hides it from transformers, which the other stages need whole)
 import transformers  # noqa: F401
 
 from tests.hub import Files

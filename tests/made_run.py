@@ -11,9 +11,9 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value
 from safetensors.numpy import save_file
 
-from stages.report.inputs import Inputs
-from stages.shared.splits import save_splits
-from stages.shared.task import Task, write_task
+from stages.report.inputs import ReportFiles
+from stages.shared.runtime.splits import save_splits
+from stages.shared.task.task import Task, write_task
 
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
 METRICS = {
@@ -42,7 +42,7 @@ def make_run(
     errors: int = 50,
     right: bool = False,
     **task: Any,
-) -> Inputs:
+) -> ReportFiles:
     """Writes the files and returns where they are.
 
     Args:
@@ -55,7 +55,7 @@ def make_run(
     metrics = ["accuracy", "f1"] if problem == CLASSES and len(names) == 2 else METRICS[problem]
     made = Task("files", problem, names, metrics, "files", "0" * 64)  # type: ignore[arg-type]
     made = replace(made, **task)
-    inputs = Inputs(
+    inputs = ReportFiles(
         **{name: folder / "data" / name for name in ("raw", "predictions")},
         **{name: folder / "models" / name for name in ("pretrained", "finetuned")},
         **{
@@ -64,6 +64,8 @@ def make_run(
         },
         **{name: folder / "metrics" / "plots" / f"{name}.csv" for name in CURVES},
         history=folder / "metrics" / "history.csv",
+        page=folder / "report.html",
+        card=folder / "card.md",
         params=folder / "params.yaml",
     )
     inputs.roc.parent.mkdir(parents=True)

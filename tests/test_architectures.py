@@ -15,12 +15,12 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from stages.predict.__main__ import PredictParams, predict
-from stages.shared.errors import BadInput
-from stages.shared.splits import load_splits, save_splits
-from stages.tokenize import TokenizeParams, tokenize
+from stages.predict.predict import PredictFiles, PredictParams, predict
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.splits import load_splits, save_splits
+from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from tests.test_train import Run
-from tests.tiny import make_checkpoint, sample_texts, wordpieces
+from tests.tiny import EXECUTION, make_checkpoint, sample_texts, wordpieces
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WIDTH = 48  # positions; the texts of the sample are cut to it
@@ -164,17 +164,20 @@ FAMILIES: dict[str, tuple[Callable[[Path], Path], bool]] = {  # maker, and wheth
 }
 
 
+def files_of(folder: Path, checkpoint: Path) -> TokenizeFiles:
+    return TokenizeFiles(folder / "raw", checkpoint, folder / "tokenized", folder / "truncation.json")
+
+
 def logits_of(run: Run, out: Path) -> np.ndarray:
     p = PredictParams(precision="fp32", token_budget=512, threads=1)
-    predict(
-        p,
-        "cpu",
-        run.folder / "tokenized",
-        run.folder / "task.json",
-        out / "finetuned",
-        run.folder / "predictions",
-        run.folder / "parts",
+    files = PredictFiles(
+        tokenized=run.folder / "tokenized",
+        task=run.folder / "task.json",
+        finetuned=out / "finetuned",
+        predictions=run.folder / "predictions",
+        scratch=run.folder / "parts",
     )
+    predict(p, EXECUTION, files)
     return np.asarray(np.load(run.folder / "predictions" / "validation" / "logits.npy"))
 
 
@@ -207,14 +210,7 @@ def test_the_positions_of_a_model_are_all_that_it_is_given(
     run = Run(tmp_path, FAMILIES[family][0](tmp_path / "checkpoint"), sample_rows)
     assert max(load_splits(tmp_path / "tokenized")["train"]["length"]) == WIDTH
     with pytest.raises(BadInput, match=f"tokenize.max_length: the checkpoint takes at most {WIDTH} tokens, got 49"):
-        tokenize(
-            TokenizeParams(max_length=WIDTH + 1, max_samples=None),
-            1,
-            tmp_path / "raw",
-            run.checkpoint,
-            tmp_path / "tokenized",
-            tmp_path / "truncation.json",
-        )
+        tokenize(TokenizeParams(max_length=WIDTH + 1, max_samples=None), EXECUTION, files_of(tmp_path, run.checkpoint))
 
 
 @pytest.mark.parametrize("pairs", [True, False])
@@ -228,7 +224,7 @@ def test_tokens_are_those_of_a_plain_call(family: str, pairs: bool, tmp_path: Pa
     plain = hf.AutoTokenizer.from_pretrained(checkpoint)
     for max_length in (4, 9, 24, WIDTH):
         p = TokenizeParams(max_length=max_length, max_samples=None)
-        tokenize(p, 1, tmp_path / "raw", checkpoint, tmp_path / "tokenized", tmp_path / "truncation.json")
+        tokenize(p, EXECUTION, files_of(tmp_path, checkpoint))
         train = load_splits(tmp_path / "tokenized")["train"]
         expected = plain(*columns.values(), truncation="longest_first", max_length=max_length)
         assert train["input_ids"] == expected["input_ids"]

@@ -9,8 +9,8 @@ import transformers as hf
 from torch import nn
 from torch.nn import functional
 
-from stages.shared import attention as module
-from stages.shared.attention import NAME, attend_step_by_step, attention
+from stages.shared.model import attention as module
+from stages.shared.model.attention import NAME, attend_step_by_step, attention
 from tests.test_architectures import FAMILIES, gpt2
 
 VISIBLE = torch.ones(2, 1, 5, 5, dtype=torch.bool)

@@ -9,8 +9,8 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
 from checks import compare
-from stages.evaluate.__main__ import EvaluateParams
-from stages.shared.task import Task
+from stages.evaluate.evaluate import EvaluateParams
+from stages.shared.task.task import Task
 from tests.predictions import TASK, branch, labels_of, logits_of, make, repro
 from tests.project import Project
 

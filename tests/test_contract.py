@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.project import Project
+
 ROOT = Path(__file__).parents[1]
 DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -18,16 +20,12 @@ NOT_IN_A_STAGE = {"execution", "gate"}  # read by stages or by checks, listed by
 
 
 def program(stage: str) -> Path:
-    single = ROOT / "stages" / f"{stage}.py"
-    return single if single.exists() else ROOT / "stages" / stage / "__main__.py"
+    return ROOT / "stages" / stage / "__main__.py"
 
 
-def module(stage: str) -> Any:
-    return importlib.import_module(f"stages.{stage}" if program(stage).stem == stage else f"stages.{stage}.__main__")
-
-
-def parameters(stage: str) -> Any:
-    return getattr(module(stage), f"{stage.capitalize()}Params")
+def named(stage: str, kind: str) -> Any:
+    """Returns the stage's dataclass of Params or Files."""
+    return getattr(importlib.import_module(f"stages.{stage}.{stage}"), f"{stage.capitalize()}{kind}")
 
 
 def paths(entries: list[Any]) -> set[str]:
@@ -58,32 +56,82 @@ def closure(file: Path) -> set[str]:
     while waiting:
         current = waiting.pop()
         reached.add(current)
-        packages = {parent / "__init__.py" for parent in current.parents if ROOT in parent.parents}
+        packages = {
+            file for parent in current.parents if ROOT in parent.parents and (file := parent / "__init__.py").exists()
+        }
         waiting |= (imports(current) | packages) - reached
     return {str(path.relative_to(ROOT)) for path in reached}
 
 
+def code_deps(stage: str) -> list[str]:
+    return [dep for dep in DAG["stages"][stage]["deps"] if dep.startswith("stages/")]
+
+
+def holds(dep: str, file: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
+
+
+def unlisted(listed: list[str], reached: set[str]) -> set[str]:
+    return {file for file in reached if not any(holds(dep, file) for dep in listed)}
+
+
+def unused(listed: list[str], reached: set[str]) -> set[str]:
+    # a folder's __init__.py is reached on the way to others
+    return {dep for dep in listed if not any(holds(dep, file) for file in reached if file != f"{dep}/__init__.py")}
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_code_deps_are_the_import_closure(stage: str) -> None:
-    listed = {dep for dep in paths(DAG["stages"][stage]["deps"]) if dep.endswith(".py")}
-    assert listed == closure(program(stage))
+def test_every_module_that_a_stage_can_import_lies_in_what_it_lists(stage: str) -> None:
+    assert not unlisted(code_deps(stage), closure(program(stage)))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_that_a_stage_lists_is_unused(stage: str) -> None:
+    assert not unused(code_deps(stage), closure(program(stage)))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_of_a_stage_is_part_of_its_program(stage: str) -> None:
+    files = {str(file.relative_to(ROOT)) for file in (ROOT / "stages" / stage).rglob("*.py")}
+    assert files == {file for file in closure(program(stage)) if holds(f"stages/{stage}", file)}
+
+
+def test_a_missing_and_a_needless_code_dep_are_noticed() -> None:
+    listed, reached = code_deps("tokenize"), closure(program("tokenize"))
+    assert "stages/shared/runtime/publish.py" in reached  # which nothing but other shared modules may import
+    assert "stages/shared/runtime/publish.py" in unlisted([dep for dep in listed if "runtime" not in dep], reached)
+    assert unused([*listed, "stages/shared/model"], reached) == {"stages/shared/model"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_imports_another(stage: str) -> None:
-    others = {name for name in STAGES if name != stage}
-    assert not [path for path in closure(program(stage)) if set(Path(path).with_suffix("").parts) & others]
+    others = {f"stages/{name}" for name in STAGES if name != stage}
+    assert not [file for file in closure(program(stage)) if any(holds(other, file) for other in others)]
+
+
+@pytest.mark.parametrize("room", ["runtime", "task", "model"])
+def test_shared_code_imports_no_stage(room: str) -> None:
+    for file in (ROOT / "stages" / "shared" / room).glob("*.py"):
+        assert all(name.startswith(("stages/shared/", "stages/__init__")) for name in closure(file))
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_path_constants_are_the_deps_and_outs(stage: str) -> None:
+def test_the_files_of_a_stage_are_its_deps_and_outs(stage: str) -> None:
     entry = DAG["stages"][stage]
-    data = {
-        str(value) for name, value in vars(module(stage)).items() if isinstance(value, Path) and name not in {"SCRATCH"}
-    }
+    data = {str(field.default) for field in fields(named(stage, "Files"))} - {"params.yaml"}
     outs = paths([*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])])
-    deps = {dep for dep in paths(entry["deps"]) if not dep.endswith(".py") and not dep.startswith("${")}
-    assert data == outs | deps - {"requirements.txt", "requirements-report.txt"}
+    deps = {dep for dep in paths(entry["deps"]) if not dep.startswith(("stages/", "${", "requirements"))}
+    assert {file for file in data if not file.startswith(".scratch/")} == outs | deps
+
+
+def test_what_python_compiled_is_no_input(project: Project) -> None:
+    before = project.run("dvc", "status", "--json").stdout
+    for folder in list((project.folder / "stages").rglob("*/")):
+        (folder / "__pycache__").mkdir(exist_ok=True)
+        (folder / "__pycache__" / "module.cpython-311.pyc").write_bytes(b"compiled")
+    assert project.run("dvc", "status", "--json").stdout == before
+    (project.folder / "stages" / "train" / "new.py").touch()
+    assert project.run("dvc", "status", "--json").stdout != before
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -91,7 +139,7 @@ def test_a_stage_reads_its_own_section_whole(stage: str) -> None:
     # report shows the parameters of the stages before it: when they change, those rerun, and so must the page
     sections = STAGES if stage == "report" else [stage]
     assert DAG["stages"][stage]["params"] == sections
-    assert [field.name for field in fields(parameters(stage))] == list(PARAMS[stage])
+    assert [field.name for field in fields(named(stage, "Params"))] == list(PARAMS[stage])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -151,16 +199,10 @@ def test_every_stage_can_come_from_the_run_cache() -> None:
         assert all(isinstance(out, str) for out in entry.get("outs", []))
 
 
-def test_a_missing_dep_is_noticed(tmp_path: Path) -> None:
-    """The import closure itself can fail: a module reached through another one is in it."""
-    assert "stages/shared/publish.py" in closure(ROOT / "stages" / "shared" / "task.py")
-    assert "stages/shared/scoring.py" not in closure(program("tokenize"))
-
-
 def test_download_and_scoring_know_the_same_metrics() -> None:
     from typing import get_args
 
-    from stages.download.__main__ import MetricName
-    from stages.shared.scoring import METRICS
+    from stages.download.download import MetricName
+    from stages.shared.task.scoring import METRICS
 
     assert set(get_args(MetricName)) == set(METRICS)

@@ -15,9 +15,10 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, List, load_from_disk
 
 from stages.download import files
-from stages.download.__main__ import DownloadParams, download
-from stages.shared.errors import BadInput
-from stages.shared.task import read_task
+from stages.download.download import DownloadFiles, DownloadParams, download
+from stages.shared.runtime.errors import BadInput
+from stages.shared.task.task import read_task
+from tests.tiny import EXECUTION
 
 PAIRS = [
     ("A dog ran.", "A dog was running.", 1),
@@ -72,12 +73,8 @@ def run(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[str, Any]]:
     """Runs download on tmp_path/data and returns the splits that it wrote."""
 
     def download_there(**changes: Any) -> dict[str, Any]:
-        download(
-            params(tiny_checkpoint, tmp_path / "data", **changes),
-            tmp_path / "raw",
-            tmp_path / "pretrained",
-            tmp_path / "data.json",
-        )
+        files = DownloadFiles(tmp_path / "raw", tmp_path / "pretrained", tmp_path / "data.json")
+        download(params(tiny_checkpoint, tmp_path / "data", **changes), EXECUTION, files)
         return dict(load_from_disk(str(tmp_path / "raw")))
 
     (tmp_path / "data").mkdir()

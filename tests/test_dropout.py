@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 from torch import nn
 
-from stages.shared.attention import NAME
+from stages.shared.model.attention import NAME
 from stages.train.dropout import StepDropout, draw_by_step
 from tests.test_architectures import FAMILIES, gpt2
 

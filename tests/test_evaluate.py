@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,18 @@ import pytest
 from sklearn import metrics as reference
 
 from stages.evaluate import guards
-from stages.evaluate.__main__ import (
-    CALIBRATION,
-    CONFUSION,
-    PRECISION_RECALL,
-    ROC,
-    SCATTER,
+from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
+from stages.evaluate.evaluate import (
+    EvaluateFiles,
     EvaluateParams,
     chosen_splits,
     evaluate,
 )
-from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
 from stages.evaluate.plots import HEADERS
-from stages.shared.errors import BadInput
-from stages.shared.scoring import METRICS, check_metrics, score
-from stages.shared.task import Task, write_task
+from stages.shared.runtime.errors import BadInput
+from stages.shared.task.scoring import METRICS, check_metrics, score
+from stages.shared.task.task import Task, write_task
+from tests.tiny import EXECUTION
 
 PAIR_TASK = Task("files", "single_label_classification", ["no", "yes"], ["accuracy", "f1"], "files", "0")
 
@@ -34,7 +32,6 @@ def task(**changes: Any) -> Task:
 
 
 SELECTION = {"keep": "last", "epoch": 3, "epochs_trained": 3, "split": "validation", "metric": "accuracy", "value": 1.0}
-PLOTS = [CONFUSION, CALIBRATION, PRECISION_RECALL, ROC, SCATTER]
 
 
 def run(
@@ -57,20 +54,10 @@ def run(
     data = {"splits": [{"split": name, "examples": size} for name, size in sizes.items()], "shared": list(shared)}
     (tmp_path / "data.json").write_text(json.dumps(data))
     (tmp_path / "selection.json").write_text(json.dumps({"selection": [SELECTION | selection]}))
-    names = [
-        "predictions",
-        "task.json",
-        "data.json",
-        "selection.json",
-        "metrics.json",
-        "intervals.json",
-        "warnings.json",
-    ]
-    evaluate(
-        EvaluateParams(splits=list(splits), confidence=0.95, resamples=500, seed=0),
-        *(tmp_path / name for name in names),
-        [tmp_path / "plots" / plot.name for plot in PLOTS],
-    )
+    places = {field.name: tmp_path / field.default.name for field in fields(EvaluateFiles)}
+    plots = {name: tmp_path / "plots" / f"{name}.csv" for name in HEADERS}
+    p = EvaluateParams(splits=list(splits), confidence=0.95, resamples=500, seed=0)
+    evaluate(p, EXECUTION, EvaluateFiles(**(places | plots)))
     return json.loads((tmp_path / "metrics.json").read_text())
 
 

@@ -34,7 +34,7 @@ def fill(folder: Path, leave: int) -> Path:
 
 
 def test_logits_that_do_not_fit_are_an_error_and_not_the_end_of_the_process(small_disk: Path) -> None:
-    code = "import pathlib, stages.predict.__main__ as predict; predict.open_logits(pathlib.Path('x.npy'), 10**7, 2)"
+    code = "import pathlib, stages.predict.predict as predict; predict.open_logits(pathlib.Path('x.npy'), 10**7, 2)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=small_disk, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "No space left on device" in done.stderr

@@ -14,8 +14,8 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from stages.download.hub import GLUE
-from stages.shared.scoring import score
-from stages.shared.task import Task, read_task
+from stages.shared.task.scoring import score
+from stages.shared.task.task import Task, read_task
 from tests.hub import Hub
 from tests.project import Project
 from tests.repositories import GLUE_COMMIT, Downloader, glue, hub_of
@@ -48,23 +48,21 @@ def test_the_ten_names_are_there() -> None:
 EVERY_TASK = """
 import sys
 from pathlib import Path
-import stages.download
-from stages.download.__main__ import DownloadParams, download
-from stages.shared.params import read_params
-from stages.tokenize import TokenizeParams, tokenize
+import stages
+stages.environment.go_online()
+from stages.download.download import DownloadFiles, DownloadParams, download
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import read_params
+from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 
 for task in sys.argv[1:]:
     params, folder = read_params("download", DownloadParams), Path(task)
     params = DownloadParams(**(vars(params) | {"dataset": f"glue/{task}"}))
-    download(params, folder / "raw", folder / "pretrained", folder / "data.json")
-    tokenize(
-        TokenizeParams(max_length=32, max_samples=None),
-        1,
-        folder / "raw",
-        folder / "pretrained",
-        folder / "tokenized",
-        folder / "truncation.json",
-    )
+    files = DownloadFiles(folder / "raw", folder / "pretrained", folder / "data.json")
+    execution = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
+    download(params, execution, files)
+    tokenized = TokenizeFiles(files.raw, files.pretrained, folder / "tokenized", folder / "truncation.json")
+    tokenize(TokenizeParams(max_length=32, max_samples=None), execution, tokenized)
 """
 
 

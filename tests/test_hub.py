@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_from_disk
 
-from stages.shared.task import read_task
+from stages.shared.task.task import read_task
 from tests.hub import Fault, Files
 from tests.repositories import (
     NEW,
@@ -209,7 +209,8 @@ def test_rows_are_mapped_from_the_disk_and_outlive_the_folder_they_were_read_fro
     rows = [(f"{'x' * 500} {number}", f"{'y' * 500} {number}", number % 2) for number in range(100_000)]
     files = dataset(default=Config({"train": rows, "validation": VALIDATION}))
     code = """
-import stages.download, pyarrow as pa
+import stages, pyarrow as pa
+stages.environment.go_online()
 from pathlib import Path
 from stages.download.hub import read_hub
 from stages.download.source import Labelling

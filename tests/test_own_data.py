@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from ruamel.yaml import YAML
 
-from stages.shared.task import read_task
+from stages.shared.task.task import read_task
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]

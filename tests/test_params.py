@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from stages.shared.errors import BadInput
-from stages.shared.params import params_dataclass, read_params
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import params_dataclass, read_params
 
 
 @params_dataclass

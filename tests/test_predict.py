@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stages.predict.batches import PaddedRows, batches
 from stages.predict.linear import pack_linear_layers, supported
-from stages.shared import splits
+from stages.shared.runtime import splits
 from tests.test_architectures import FAMILIES, gpt2
 
 

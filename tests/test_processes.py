@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from stages.shared.errors import BadInput
-from stages.shared.processes import _first, launch
+from stages.shared.model.launcher import _first, launch
+from stages.shared.runtime.errors import BadInput
 from stages.train.trainer import EpochSampler, StepBatches
 from tests.project import PROGRAMS, Project, copy_project, wait_for
 from tests.tiny import make_checkpoint
@@ -94,7 +94,7 @@ def python(*arguments: str, folder: Path, **environment: str) -> "subprocess.Com
 
 
 def test_what_a_scheduler_says_of_ranks_does_not_make_a_lone_process_wait(tmp_path: Path) -> None:
-    code = "import stages; from stages.shared.processes import rank, world_size; print(rank(), world_size())"
+    code = "import stages; from stages.shared.runtime.rank import rank, world_size; print(rank(), world_size())"
     variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "elsewhere", "MASTER_PORT": "1"}
     assert python("-c", code, folder=tmp_path, **variables).stdout == "0 1\n"
     assert python("-c", code, folder=tmp_path, TORCHELASTIC_RUN_ID="x", **variables).stdout == "1 2\n"

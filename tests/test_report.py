@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,21 @@ from huggingface_hub import ModelCard, metadata_load
 from sklearn import metrics as reference
 from transformers import pipeline
 
-from stages.report.__main__ import ReportParams, report
 from stages.report.card import KNOWN_WEIGHTS
 from stages.report.figures import learning_curves, most_frequent
-from stages.report.inputs import SECTIONS, Inputs, read_run
+from stages.report.inputs import SECTIONS, ReportFiles, read_run
+from stages.report.markdown import plain
 from stages.report.outcomes import BINS, Outcome, class_scores, confusion, histogram_quantiles, read_outcome
 from stages.report.page import matrix_of
+from stages.report.report import ReportParams, report
 from stages.report.slices import measure, overlap_groups, quarters, slice_split, word_overlap
 from stages.report.texts import LONGEST, mark_differences, show
-from stages.shared.markdown import plain
-from stages.shared.scoring import METRICS
-from stages.shared.task import Task, read_task
+from stages.shared.task.scoring import METRICS
+from stages.shared.task.task import Task, read_task
 from tests.made_run import CLASSES, NUMBERS, SETS, make_run
+from tests.tiny import EXECUTION
 
 ROOT = Path(__file__).parents[1]
-TEMPLATES = ROOT / "stages" / "report" / "templates"
 VOID = {"meta", "input", "br", "use", "path"}  # HTML's, and the SVG elements that matplotlib closes in themselves
 
 
@@ -72,10 +74,12 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def render(inputs: Inputs, folder: Path, errors: int = 50) -> tuple[str, str, str]:
+def render(files: ReportFiles, errors: int = 50) -> tuple[str, str, str]:
     """Returns the page, the card and the summary."""
-    said = report(ReportParams(errors=errors), inputs, TEMPLATES, folder / "report.html", folder / "card.md")
-    return (folder / "report.html").read_text("utf-8"), (folder / "card.md").read_text("utf-8"), said
+    said = StringIO()
+    with redirect_stdout(said):
+        report(ReportParams(errors=errors), EXECUTION, files)
+    return files.page.read_text("utf-8"), files.card.read_text("utf-8"), said.getvalue()
 
 
 TWENTY = [f"intent number {i}" for i in range(20)]
@@ -107,7 +111,7 @@ KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_page_renders_for_every_kind_of_problem(kind: str, tmp_path: Path) -> None:
     arguments, wanted = KINDS[kind]
-    html, card, said = render(make_run(tmp_path, **arguments), tmp_path)
+    html, card, said = render(make_run(tmp_path, **arguments))
     page = Page(html)
     ids = page.ids()
     sections = ["result", "training", "predictions", "slices", "mistakes", "data", "provenance"]
@@ -123,8 +127,9 @@ def test_two_shells_render_the_same_bytes(tmp_path: Path) -> None:
     """Neither the clock, the hash seed, the folder, the language nor somebody's matplotlibrc gets into the page."""
     program = (
         "import sys; from pathlib import Path; from tests.made_run import make_run\n"
-        "from stages.report.__main__ import ReportParams, report\n"
-        f"report(ReportParams(errors=50), make_run(Path('run')), Path({str(TEMPLATES)!r}), Path('page'), Path('card'))"
+        "from stages.report.report import ReportParams, report\n"
+        "from tests.tiny import EXECUTION\n"
+        "report(ReportParams(errors=50), EXECUTION, make_run(Path('run')))"
     )
     written = []
     for name, environment in (
@@ -159,7 +164,7 @@ def test_hostile_texts_and_names_are_shown_and_never_run(tmp_path: Path) -> None
     inputs = make_run(
         tmp_path, names=names, examples=300, texts=HOSTILE * 60, warnings=["<script>alert('warning')</script>"]
     )
-    html, card, _ = render(inputs, tmp_path)
+    html, card, _ = render(inputs)
     page = Page(html)
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
@@ -175,7 +180,7 @@ def test_hostile_texts_and_names_are_shown_and_never_run(tmp_path: Path) -> None
 
 
 def test_the_page_asks_no_network_and_runs_no_script_but_its_own(tmp_path: Path) -> None:
-    html, _, _ = render(make_run(tmp_path), tmp_path)
+    html, _, _ = render(make_run(tmp_path))
     page = Page(html)
     policy = next(str(attributes["content"]) for _, attributes in page.elements if "http-equiv" in attributes)
     assert policy.startswith("default-src 'none';")
@@ -187,7 +192,7 @@ def test_the_page_asks_no_network_and_runs_no_script_but_its_own(tmp_path: Path)
 
 
 def test_figures_take_their_colours_and_fonts_from_the_page(tmp_path: Path) -> None:
-    html, _, _ = render(make_run(tmp_path), tmp_path)
+    html, _, _ = render(make_run(tmp_path))
     for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
         assert "var(--ink)" in svg and not re.search(
             r"#[0-9a-f]{6}\b(?!\d)", re.sub(r"[#(]#?[mp][0-9a-f]{10}", "", svg)
@@ -198,7 +203,7 @@ def test_figures_take_their_colours_and_fonts_from_the_page(tmp_path: Path) -> N
 
 
 def test_the_headline_says_the_metrics_against_a_constant_and_the_warnings(tmp_path: Path) -> None:
-    html, _, said = render(make_run(tmp_path, warnings=["validation chose the epoch"]), tmp_path)
+    html, _, said = render(make_run(tmp_path, warnings=["validation chose the epoch"]))
     words = Page(html).words()
     assert "accuracy 0.7500 0.6000 to 0.8500 0.5000" in words
     assert "Before you trust it validation : validation chose the epoch" in words
@@ -209,7 +214,7 @@ def test_the_headline_says_the_metrics_against_a_constant_and_the_warnings(tmp_p
         "warning: validation: validation chose the epoch",
         f"report: {tmp_path / 'report.html'}",
     ]
-    html, _, said = render(make_run(tmp_path / "other"), tmp_path)
+    html, _, said = render(make_run(tmp_path / "other"))
     assert "Before you trust it" not in html and "warning" not in said
 
 
@@ -219,7 +224,7 @@ def test_a_metric_without_interval_or_baseline_is_shown_without(tmp_path: Path) 
     intervals["intervals"][0] |= {"low": None, "high": None, "baseline": None}
     del intervals["intervals"][1]
     inputs.intervals.write_text(json.dumps(intervals))
-    html, card, said = render(inputs, tmp_path)
+    html, card, said = render(inputs)
     assert "accuracy 0.7500 unknown unknown" in Page(html).words() and "f1 0.7500 unknown unknown" in Page(html).words()
     assert "| validation | F1 | 0.7500 | unknown | unknown |" in card
     assert "  accuracy  0.7500\n  f1        0.7500\n" in said
@@ -231,7 +236,7 @@ def test_of_the_accuracy_wilsons_interval_is_shown_everywhere(tmp_path: Path) ->
     first = intervals["intervals"][0]
     intervals["intervals"].append(first | {"method": "wilson", "low": 0.6123, "high": 0.8456, "confidence": 0.995})
     inputs.intervals.write_text(json.dumps(intervals))
-    html, card, said = render(inputs, tmp_path)
+    html, card, said = render(inputs)
     assert "accuracy 0.7500 0.6123 to 0.8456 0.5000" in Page(html).words()
     assert "| validation | Accuracy | 0.7500 | 0.6123 to 0.8456 | 0.5000 |" in card
     assert "  accuracy  0.7500  99.5 % interval 0.6123 to 0.8456  best constant answer 0.5000\n" in said
@@ -240,7 +245,7 @@ def test_of_the_accuracy_wilsons_interval_is_shown_everywhere(tmp_path: Path) ->
 def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:
     from ruamel.yaml import YAML
 
-    html, _, _ = render(make_run(tmp_path), tmp_path)
+    html, _, _ = render(make_run(tmp_path))
     shown = re.search(r'<pre class="parameters"[^>]*><code>(.*?)</code>', html, re.DOTALL)
     assert shown is not None
     yaml = YAML(typ="safe", pure=True)
@@ -252,7 +257,7 @@ def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:
 
 def test_the_mistakes_are_the_surest_ones_with_their_texts(tmp_path: Path) -> None:
     inputs = make_run(tmp_path, examples=300)
-    html, _, _ = render(inputs, tmp_path, errors=7)
+    html, _, _ = render(inputs, errors=7)
     logits = np.load(inputs.predictions / "validation" / "logits.npy").astype(float)
     labels = np.load(inputs.predictions / "validation" / "labels.npy")
     sure = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
@@ -262,7 +267,7 @@ def test_the_mistakes_are_the_surest_ones_with_their_texts(tmp_path: Path) -> No
     assert [int(row) - 1 for _, row in shown] == expected.tolist()
     assert [float(score) for score, _ in shown] == pytest.approx(sure[expected], abs=5e-4)
     assert f"7 of {len(wrong)} mistakes" in html
-    html, _, _ = render(inputs, tmp_path, errors=0)
+    html, _, _ = render(inputs, errors=0)
     assert "none shown (report.errors is 0)" in html
 
 
@@ -352,7 +357,7 @@ def test_every_example_is_in_one_slice_of_a_kind(tmp_path: Path) -> None:
     for kind in ("two classes", "numbers"):
         inputs = make_run(tmp_path / kind, **KINDS[kind][0])
         task = read_task(inputs.raw / "task.json")
-        from stages.shared.splits import load_splits
+        from stages.shared.runtime.splits import load_splits
 
         texts = load_splits(inputs.raw)["validation"].data.table
         slicings = slice_split(task, read_outcome(task, inputs.predictions, "validation"), texts, 0.95)
@@ -395,7 +400,7 @@ def test_long_texts_are_cut_and_control_characters_pictured() -> None:
 
 def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
     inputs = make_run(tmp_path, scored=["validation", "test"], others=[], warnings=["it is shaky"])
-    _, text, _ = render(inputs, tmp_path)
+    _, text, _ = render(inputs)
     card = ModelCard.load(tmp_path / "card.md")  # refuses metadata that the Hub would
     results = card.data.eval_results
     assert results is not None
@@ -416,7 +421,7 @@ def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
 def test_the_card_names_a_base_model_and_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_run(tmp_path, name="glue/mrpc", source="glue", revision="b" * 40)
     monkeypatch.setitem(KNOWN_WEIGHTS, read_run(inputs).pretrained.files[0][1], "somebody/known-by-its-bytes")
-    render(inputs, tmp_path)
+    render(inputs)
     card = ModelCard.load(tmp_path / "card.md")
     assert card.data.base_model == "somebody/known-by-its-bytes"
     assert card.data.datasets == ["nyu-mll/glue"]
@@ -424,7 +429,7 @@ def test_the_card_names_a_base_model_and_data_of_the_hub(tmp_path: Path, monkeyp
     assert (result.dataset_type, result.dataset_config, result.dataset_revision) == ("nyu-mll/glue", "mrpc", "b" * 40)
     params = inputs.params.read_text().replace("package:made/model", "hub:somebody/model")
     inputs.params.write_text(params)
-    render(inputs, tmp_path)
+    render(inputs)
     assert ModelCard.load(tmp_path / "card.md").data.base_model == "somebody/model"
 
 
@@ -442,7 +447,7 @@ def test_a_label_cannot_break_out_of_the_card() -> None:
 def test_the_cards_example_runs(pairs: bool, tmp_path: Path, tiny_checkpoint: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    _, card, _ = render(make_run(tmp_path, pairs=pairs), tmp_path)
+    _, card, _ = render(make_run(tmp_path, pairs=pairs))
     example = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert example is not None
     model = AutoModelForSequenceClassification.from_pretrained(tiny_checkpoint, num_labels=2)
@@ -456,10 +461,10 @@ def test_the_cards_example_runs(pairs: bool, tmp_path: Path, tiny_checkpoint: Pa
 
 def test_a_broken_input_leaves_the_old_page(tmp_path: Path) -> None:
     inputs = make_run(tmp_path)
-    html, card, _ = render(inputs, tmp_path)
+    html, card, _ = render(inputs)
     shutil.rmtree(inputs.predictions / "validation")
     with pytest.raises(FileNotFoundError):
-        render(inputs, tmp_path)
+        render(inputs)
     assert (tmp_path / "report.html").read_text("utf-8") == html and (tmp_path / "card.md").read_text("utf-8") == card
 
 
@@ -469,11 +474,12 @@ def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(t
         texts = [row[name] for row in csv.DictReader(stream) for name in ("sentence1", "sentence2")]
     inputs = make_run(tmp_path, examples=1_000_000, others=[], texts=(texts * 1000)[:1_000_000])
     program = (
-        "import re; from pathlib import Path; from stages.report.inputs import Inputs\n"
-        "from stages.report.__main__ import ReportParams, report\n"
+        "import re; from pathlib import Path; from stages.report.inputs import ReportFiles\n"
+        "from stages.shared.runtime.execution import Execution\n"
+        "from stages.report.report import ReportParams, report\n"
         f"fields = { ({name: str(path) for name, path in vars(inputs).items()})!r}\n"
-        "inputs = Inputs(**{name: Path(path) for name, path in fields.items()})\n"
-        f"report(ReportParams(errors=50), inputs, Path({str(TEMPLATES)!r}), Path('page'), Path('card'))\n"
+        "files = ReportFiles(**{name: Path(path) for name, path in fields.items()})\n"
+        "report(ReportParams(errors=50), Execution('cpu', 60.0, 1, 60.0, 1, 1, None), files)\n"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     done = subprocess.run(
@@ -486,7 +492,7 @@ def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(t
     )
     # KiB at the highest, memory-mapped files included. Not ru_maxrss: a child begins with its parent's.
     assert int(done.stdout) < 2 * 2**20
-    assert (tmp_path / "page").stat().st_size < 500_000
+    assert inputs.page.stat().st_size < 500_000
 
 
 def test_a_squared_error_does_not_share_the_axis_of_the_scores() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets, load_from_disk
 
-from stages.shared.splits import add_split, load_splits, save_splits, stream_rows
+from stages.shared.runtime.splits import add_split, load_splits, save_splits, stream_rows
 
 ROWS = 2500  # two batches and a half
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.shared.publish import publish
+from stages.shared.runtime.publish import publish
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,12 @@ def python(code: str, folder: Path, **environment: str) -> "subprocess.Completed
     )
 
 
-RAISES = "from stages.shared.stage import stage\nfrom stages.shared.errors import BadInput\nwith stage('x'): raise {}"
+AROUND = """
+from stages.shared.runtime.run_stage import alone, program
+from stages.shared.runtime.snapshot import snapshot
+with program('x'), alone('x', snapshot('x')):"""
+IN_SHORT = "import stages.shared.runtime.run_stage as module; module.LOCK_SECONDS = {seconds}"
+RAISES = f"from stages.shared.runtime.errors import BadInput\n{AROUND} raise {{}}"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 def test_a_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
-    hold = "from stages.shared.stage import stage\nwith stage('x'):\n    print('in', flush=True)\n    input()"
+    hold = f"{AROUND}\n    print('in', flush=True)\n    input()"
     first = subprocess.Popen(
         [sys.executable, "-c", hold],
         cwd=tmp_path,
@@ -59,7 +64,7 @@ def test_a_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
         text=True,
     )
     assert first.stdout is not None and first.stdout.readline() == "in\n"
-    second = "import stages.shared.stage as s; s.LOCK_SECONDS = 0.3\nwith s.stage('x'): print('in too')"
+    second = f"{IN_SHORT.format(seconds=0.3)}{AROUND} print('in too')"
     done = python(second, tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "x: this stage is already running in this folder; wait for it or end it\n"
@@ -68,22 +73,18 @@ def test_a_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
 
 
 def test_a_stage_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
-    stage = (
-        "import time\nfrom stages.shared.stage import stage\nwith stage('x'):\n    open('up', 'w')\n    time.sleep(60)"
-    )
+    stage = f"import time\n{AROUND}\n    open('up', 'w')\n    time.sleep(60)"
     starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {stage!r}])"
     parent = subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
     _wait_for(lambda: (tmp_path / "up").exists())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    free = "import stages.shared.stage as s; s.LOCK_SECONDS = 10\nwith s.stage('x'): print('free')"
+    free = f"{IN_SHORT.format(seconds=10)}{AROUND} print('free')"
     assert python(free, tmp_path).stdout == "free\n"
 
 
 def test_a_stage_whose_starter_died_while_it_was_importing_does_not_start(tmp_path: Path) -> None:
-    late = (
-        "import time, stages\ntime.sleep(1.5)\nfrom stages.shared.stage import stage\nwith stage('x'): open('ran', 'w')"
-    )
+    late = f"import time, stages\ntime.sleep(1.5)\n{AROUND} open('ran', 'w')"
     starter = (
         f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {late!r}])\nimport time; time.sleep(0.7)"
     )
@@ -144,18 +145,24 @@ def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "absent"),
+    ("stage", "absent"),
     [
-        ("stages.download.__main__", {"torch", "transformers", "scipy", "sklearn", "evaluate", "matplotlib"}),
-        ("stages.tokenize", {"torch", "scipy", "sklearn", "evaluate", "matplotlib"}),
-        ("stages.train.__main__", {"sklearn", "evaluate", "matplotlib"}),
-        ("stages.predict.__main__", {"sklearn", "evaluate", "matplotlib"}),
-        ("stages.evaluate.__main__", {"torch", "transformers", "matplotlib"}),
-        ("stages.report.__main__", {"torch", "transformers", "sklearn", "evaluate"}),
+        ("download", {"torch", "transformers", "scipy", "sklearn", "evaluate", "matplotlib"}),
+        ("tokenize", {"torch", "scipy", "sklearn", "evaluate", "matplotlib"}),
+        ("train", {"sklearn", "evaluate", "matplotlib"}),
+        ("predict", {"sklearn", "evaluate", "matplotlib"}),
+        ("evaluate", {"torch", "transformers", "matplotlib"}),
+        ("report", {"torch", "transformers", "sklearn", "evaluate"}),
     ],
 )
-def test_a_stage_imports_no_library_that_it_does_not_use(module: str, absent: set[str], tmp_path: Path) -> None:
-    done = python(f"import sys, {module}; print(*sorted(set(sys.modules) & {absent | {'json'}!r}))", tmp_path)
+def test_a_stage_imports_no_library_that_it_does_not_use(stage: str, absent: set[str], tmp_path: Path) -> None:
+    code = f"""
+        import runpy, sys
+        import stages.shared.runtime.run_stage as module
+        module.run_stage = lambda *_: print(*sorted(set(sys.modules) & {absent | {"json"}!r}))
+        runpy.run_module("stages.{stage}", run_name="__main__", alter_sys=True)
+    """
+    done = python(textwrap.dedent(code), tmp_path)
     assert done.stdout == "json\n", done.stderr  # json: the test would notice a module that is there
 
 
@@ -163,8 +170,8 @@ def test_scoring_does_not_import_torch(tmp_path: Path) -> None:
     code = """
         import sys
         import numpy as np
-        from stages.shared.scoring import score
-        from stages.shared.task import Task
+        from stages.shared.task.scoring import score
+        from stages.shared.task.task import Task
         task = Task("t", "single_label_classification", ["a", "b"], ["accuracy", "f1"], "files", "0")
         score(task, np.zeros((2, 2), np.float32), np.zeros(2, np.int64))
         print(*sorted(set(sys.modules) & {"torch", "transformers", "evaluate", "sklearn"}))
@@ -175,7 +182,8 @@ def test_scoring_does_not_import_torch(tmp_path: Path) -> None:
 
 def test_no_search_for_garbage_interrupts_the_imports(tmp_path: Path) -> None:
     searches = "gc.get_stats()[2]['collections']"
-    done = python(f"import gc, stages.evaluate.__main__; print({searches}, gc.isenabled())", tmp_path)
+    code = "import gc\nfrom stages.shared.runtime.imports import program_imports\nwith program_imports(): {}"
+    done = python(code.format(f"import stages.evaluate.evaluate; print({searches}, gc.isenabled())"), tmp_path)
     assert done.stdout == "0 True\n", done.stderr
     done = python(f"import gc, numpy, datasets, sklearn.metrics; print({searches} > 0)", tmp_path)
     assert done.stdout == "True\n", done.stderr  # the test would notice one
@@ -185,10 +193,11 @@ def test_a_stage_at_work_has_its_garbage_collected_as_any_program(tmp_path: Path
     code = """
         import gc
         usual = gc.get_threshold()
-        from stages.shared.stage import program
-        imported = len(gc.get_objects())
-        with program("x"):
-            print(gc.get_threshold() == usual, gc.isenabled(), len(gc.get_objects()) < imported / 10)
+        from stages.shared.runtime.imports import program_imports
+        with program_imports():
+            from stages.shared.runtime.run_stage import program
+            imported = len(gc.get_objects())
+        print(gc.get_threshold() == usual, gc.isenabled(), len(gc.get_objects()) < imported / 10)
     """
     assert python(textwrap.dedent(code), tmp_path).stdout == "True True True\n"
 
@@ -244,8 +253,7 @@ def test_an_input_that_changes_while_its_stage_runs_is_noticed(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     done = python(
-        "from pathlib import Path\nfrom stages.shared.stage import stage\n"
-        f"with stage('x'): Path({file!r}).write_text({content!r})",
+        f"from pathlib import Path\n{AROUND} Path({file!r}).write_text({content!r})",
         tmp_path,
     )
     assert done.stderr.startswith(noticed) and bool(done.stderr) == bool(noticed)

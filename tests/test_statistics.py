@@ -10,10 +10,10 @@ from scipy import stats
 from scipy.optimize import minimize
 from statsmodels.stats.proportion import proportion_confint
 
-from stages.shared import statistics
-from stages.shared.scoring import METRICS, loss, predict_labels, score
-from stages.shared.statistics import bca_interval, bootstrap_intervals, constant_scores, tabulate, wilson_interval
-from stages.shared.task import Task
+from stages.evaluate import bootstrap
+from stages.evaluate.bootstrap import bca_interval, bootstrap_intervals, constant_scores, tabulate, wilson_interval
+from stages.shared.task.scoring import METRICS, loss, predict_labels, score
+from stages.shared.task.task import Task
 
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
 
@@ -65,7 +65,7 @@ def value(name: str, task: Task, labels: np.ndarray, logits: np.ndarray) -> floa
     return METRICS[name].compute(labels, predict_labels(task, logits))
 
 
-def cells_of(table: statistics.Table, task: Task, labels: np.ndarray, logits: list[np.ndarray]) -> np.ndarray:
+def cells_of(table: bootstrap.Table, task: Task, labels: np.ndarray, logits: list[np.ndarray]) -> np.ndarray:
     """Finds the cell of each example: by kind, or in the order in which they were spread; ranks keep theirs."""
     if "spearmanr" in table.metrics:
         return np.arange(len(labels))
@@ -153,11 +153,11 @@ def test_the_influence_on_spearman_is_its_derivative() -> None:
     """With ties; the derivative is taken from the weighted ranks, which are another piece of code."""
     task = make_task(NUMBERS, metrics=["spearmanr"])
     labels, (logits,) = draw(task, 200)
-    value, influence = statistics._spearman_influence(labels, logits[:, 0])
+    value, influence = bootstrap._spearman_influence(labels, logits[:, 0])
     assert value == pytest.approx(stats.spearmanr(labels, logits[:, 0]).statistic, abs=1e-12)
     step = 1e-4
     weights = np.ones((200, 200)) + step * np.eye(200)
-    moved = statistics._rank_table(labels, [logits[:, 0]]).metrics["spearmanr"](weights)[0]
+    moved = bootstrap._rank_table(labels, [logits[:, 0]]).metrics["spearmanr"](weights)[0]
     assert (moved - value) * 200 / step == pytest.approx(influence, abs=1e-3)
 
 
@@ -169,7 +169,7 @@ def test_blocks_give_the_interval_of_single_examples(
     task = make_task(problem, columns)
     labels, (logits,) = draw(task, 3000)
     blocks = bootstrap_intervals(task, labels, [logits], 0.95, 4000, 0)
-    monkeypatch.setattr(statistics, "MOST_CELLS", 3000)
+    monkeypatch.setattr(bootstrap, "MOST_CELLS", 3000)
     for name, exact in bootstrap_intervals(task, labels, [logits], 0.95, 4000, 0).items():
         width = exact.high - exact.low
         assert tuple(blocks[name]) == pytest.approx(tuple(exact), abs=0.08 * width), name
@@ -180,7 +180,7 @@ def test_a_million_examples_are_a_few_cells(problem: str, columns: int) -> None:
     task = make_task(problem, columns)
     labels, logits = draw(task, 1_000_000)
     tables = tabulate(task, labels, logits)
-    assert max(len(table.counts) for table in tables) <= statistics.MOST_CELLS
+    assert max(len(table.counts) for table in tables) <= bootstrap.MOST_CELLS
     if problem == CLASSES:
         assert len(tables[0].counts) == 4
 
@@ -259,7 +259,7 @@ def test_the_swaps_are_those_of_all_examples_written_out(problem: str, columns: 
     labels, (one, two) = draw(task, 60, models=2)
     flipped = np.flatnonzero((predict_labels(task, one) != predict_labels(task, two)).reshape(60, -1).any(axis=1))
     two[flipped[8:]] = one[flipped[8:]]
-    found = statistics.swap_p_values(task, labels, one, two, 20_000, 0)
+    found = bootstrap.swap_p_values(task, labels, one, two, 20_000, 0)
     as_far = dict.fromkeys(task.metrics, 0)
     for swaps in product((False, True), repeat=8):
         before, after = one.copy(), two.copy()
@@ -280,8 +280,8 @@ def test_the_swaps_of_an_accuracy_are_mcnemars() -> None:
     labels, (one, two) = draw(task, 300, models=2)
     right = [logits.argmax(axis=1) == labels for logits in (one, two)]
     expected = stats.binomtest(int((right[1] & ~right[0]).sum()), int((right[0] != right[1]).sum())).pvalue
-    assert statistics.swap_p_values(task, labels, one, two, 20_000, 0)["accuracy"] == pytest.approx(expected, abs=0.015)
-    assert statistics.swap_p_values(task, labels, one, one, 1000, 0) == {"accuracy": 1.0}
+    assert bootstrap.swap_p_values(task, labels, one, two, 20_000, 0)["accuracy"] == pytest.approx(expected, abs=0.015)
+    assert bootstrap.swap_p_values(task, labels, one, one, 1000, 0) == {"accuracy": 1.0}
 
 
 # Coverage, by simulation
@@ -302,7 +302,7 @@ def simulate(task: Task, examples: int, samples: int, sample: Callable[[int], An
         for table in tabulate(task, labels, [logits]):
             if set(table.metrics) == {"loss"}:
                 continue
-            own, drawn, left_out = statistics._resample(table, resamples, index)
+            own, drawn, left_out = bootstrap._resample(table, resamples, index)
             for name in table.metrics.keys() & hits.keys():
                 _, low, high = bca_interval(
                     float(own[name][0, 0]), drawn[name][0], left_out[name][0], table.counts, 0.95

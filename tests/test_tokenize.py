@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from datasets import ClassLabel, Dataset, Features, List, Value, load_from_disk
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from stages.shared.errors import BadInput
-from stages.shared.splits import load_splits, save_splits
-from stages.tokenize import TokenizeParams, tokenize
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.splits import load_splits, save_splits
+from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from tests.tiny import EXECUTION
 
 TEXTS = ["a big dog ran home in the rain", "no", "one two three four five six seven eight nine ten"]
 PAIRS = ["the dog was running home", "yes it is so", "ten"]
@@ -44,7 +46,8 @@ def peak() -> Callable[[], int]:
 
 def run(raw: Path, checkpoint: Path, workers: int = 1, **params: Any) -> dict[str, Dataset]:
     p = TokenizeParams(**({"max_length": 32, "max_samples": None} | params))
-    tokenize(p, workers, raw, checkpoint, raw.parent / "tokenized", raw.parent / "truncation.json")
+    files = TokenizeFiles(raw, checkpoint, raw.parent / "tokenized", raw.parent / "truncation.json")
+    tokenize(p, replace(EXECUTION, workers=workers), files)
     return load_splits(raw.parent / "tokenized")
 
 
@@ -151,7 +154,7 @@ def many(rows: int) -> Dataset:
 def test_rows_keep_their_places_however_many_are_tokenized_at_once(
     max_samples: int | None, portion: int, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.tokenize.PORTION", portion)
+    monkeypatch.setattr("stages.tokenize.tokenize.PORTION", portion)
     rows = many(2500)
     save_splits({"train": rows}, tmp_path / "raw")
     train = run(tmp_path / "raw", tiny_checkpoint, max_length=12, max_samples=max_samples)["train"]
@@ -228,7 +231,7 @@ def bare(folder: Path, tiny_checkpoint: Path, vocabulary: dict[str, int]) -> Pat
 def test_a_row_without_tokens_is_named_wherever_it_is(
     portion: int, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.tokenize.PORTION", portion)
+    monkeypatch.setattr("stages.tokenize.tokenize.PORTION", portion)
     columns = many(2500).to_dict()
     columns["text"][2344] = columns["text_pair"][2344] = ""
     save_splits({"train": Dataset.from_dict(columns)}, tmp_path / "raw")

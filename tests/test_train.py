@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from stages.shared.errors import BadInput
-from stages.shared.execution import Execution
-from stages.shared.splits import save_splits
-from stages.shared.task import Task, write_task
-from stages.tokenize import TokenizeParams, tokenize
-from stages.train.__main__ import TrainParams, train
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.splits import save_splits
+from stages.shared.task.task import Task, write_task
+from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from stages.train.train import TrainFiles, TrainParams, train
 from stages.train.trainer import EpochSampler, ExactTrainer, example_losses
-from tests.tiny import make_checkpoint
+from tests.tiny import EXECUTION, make_checkpoint
 
 OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "history.csv", "selection.json")
 
@@ -53,7 +53,8 @@ class Run:
             Task("files", "single_label_classification", names, ["accuracy", "f1"], "files", "0"),
         )
         p = TokenizeParams(max_length=48, max_samples=None)
-        tokenize(p, 1, folder / "raw", checkpoint, folder / "tokenized", folder / "truncation.json")
+        files = TokenizeFiles(folder / "raw", checkpoint, folder / "tokenized", folder / "truncation.json")
+        tokenize(p, EXECUTION, files)
 
     def __call__(self, out: str = "out", minutes: float = 60.0, **changes: Any) -> Path:
         recipe: dict[str, Any] = {
@@ -75,18 +76,17 @@ class Run:
         }
         target = self.folder / out
         target.mkdir(exist_ok=True)
-        train(
-            TrainParams(**(recipe | changes)),
-            Execution("cpu", minutes, 1, 60.0, 1, 1, None),
-            self.folder / "tokenized",
-            self.folder / "task.json",
-            self.checkpoint,
-            target / "finetuned",
-            target / "history.csv",
-            target / "selection.json",
-            target / "environment.json",
-            self.folder / "scratch",
+        files = TrainFiles(
+            tokenized=self.folder / "tokenized",
+            task=self.folder / "task.json",
+            pretrained=self.checkpoint,
+            finetuned=target / "finetuned",
+            history=target / "history.csv",
+            selection=target / "selection.json",
+            environment=target / "environment.json",
+            scratch=self.folder / "scratch",
         )
+        train(TrainParams(**(recipe | changes)), replace(EXECUTION, checkpoint_minutes=minutes), files)
         return target
 
 
@@ -255,7 +255,7 @@ def test_a_run_that_had_ended_early_is_not_trained_further(run: Run, monkeypatch
     recipe: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-9, "early_stopping_patience": 2}
     whole = content(run("whole", **recipe))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("stages.train.__main__.load_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("stages.train.train.load_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run("resumed", **recipe)
     assert content(run("resumed", **recipe)) == whole
 
@@ -265,7 +265,7 @@ def test_a_kill_while_checkpoints_are_removed_leaves_none_that_is_half_there(
 ) -> None:
     whole = content(run("whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("stages.train.__main__.shutil.rmtree", half_remove)
+        patch.setattr("stages.train.train.shutil.rmtree", half_remove)
         run("resumed")
     assert content(run("resumed")) == whole
 

@@ -8,6 +8,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from stages.shared.runtime.execution import Execution
+
+EXECUTION = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
 SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "train.csv"
 
 

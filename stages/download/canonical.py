@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, Value
 
 from stages.download.guards import label_values, text_codes
 from stages.download.source import BATCH, NUMBER, UNLABELLED, Source, spill
-from stages.shared.errors import BadInput
+from stages.shared.runtime.errors import BadInput
 
 EXACT = 2.0**53  # up to here a float is the whole number that was written
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stages.download.hub import fetch_snapshot, look_up
-from stages.shared.errors import BadInput
+from stages.shared.runtime.errors import BadInput
 
 # What a model and its tokenizer are loaded from. No pickle (*.bin, *.pt), no code (*.py) is ever taken.
 FILES = (

@@ -33,7 +33,7 @@ from stages.download.source import (
     spill,
     stored_names,
 )
-from stages.shared.errors import BadInput
+from stages.shared.runtime.errors import BadInput
 
 BLOCK = 2**24  # bytes of csv at once; a row may not be longer
 SHARD = re.compile(r"(?P<split>\w+)(-\d+-of-(?P<total>\d+))?(?P<suffix>\.\w+(\.gz)?)?")

@@ -13,7 +13,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from stages.download.source import BATCH, UNLABELLED
-from stages.shared.errors import BadInput
+from stages.shared.runtime.errors import BadInput
 
 DIGEST = 16  # bytes: among a billion texts, two have one digest by chance in one of 1e21 corpora
 NAMED = 3  # rows that are named where many are shared

@@ -23,8 +23,8 @@ from yaml import YAMLError
 
 from stages.download.door import Unreachable, asked_for, open_door
 from stages.download.source import Labelling, Source, check_split, decode_labels, stored_names
-from stages.shared.errors import BadInput
-from stages.shared.task import ProblemType
+from stages.shared.runtime.errors import BadInput
+from stages.shared.task.task import ProblemType
 
 SCRATCH = Path(".scratch")  # beside the outs, where there is space for large data; /tmp may be memory
 COMMIT = re.compile(r"[0-9a-f]{40}")

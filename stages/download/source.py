@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel
 
-from stages.shared.errors import BadInput
-from stages.shared.task import ProblemType
+from stages.shared.runtime.errors import BadInput
+from stages.shared.task.task import ProblemType
 
 UNLABELLED = -1  # what stands for a label, in every row of a split that has none
 SPLIT = re.compile(r"train|(validation|test)(_\w+)?")

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared.scoring import CLASSES, NUMBERS
-from stages.shared.task import Task
+from stages.shared.task.scoring import CLASSES, NUMBERS
+from stages.shared.task.task import Task
 
 BINS = 15  # of equal width, as in Guo et al. (2017)
 DRAWS = 1000

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.evaluate.bootstrap import FEWEST
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
-from stages.shared.intervals import interval_of
-from stages.shared.scoring import METRICS
-from stages.shared.statistics import FEWEST
+from stages.shared.task.intervals import interval_of
+from stages.shared.task.scoring import METRICS
 
 # Above 0.05 a probability of 0.9 may mean 0.85 and less: what Guo et al. (2017) measured for networks as they come from
 # training was 0.04 to 0.17, and about 0.02 with one temperature fitted.

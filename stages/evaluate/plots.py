@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.evaluate.calibration import Bin
-from stages.shared.scoring import CLASSES, NUMBERS, predict_labels
-from stages.shared.task import Task
+from stages.shared.task.scoring import CLASSES, NUMBERS, predict_labels
+from stages.shared.task.task import Task
 
 HEADERS = {
     "confusion": ("split", "actual", "predicted", "examples"),

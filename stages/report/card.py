@@ -7,8 +7,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from stages.report.inputs import Run
-from stages.shared.markdown import plain
-from stages.shared.scoring import NUMBERS
+from stages.report.markdown import plain
+from stages.shared.task.scoring import NUMBERS
 
 # Weights that are known by their bytes, wherever they came from.
 KNOWN_WEIGHTS = {

@@ -20,7 +20,7 @@ from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ticker import MaxNLocator
 
 from stages.report.outcomes import BINS, ClassScore, Outcome, histogram_quantiles
-from stages.shared.scoring import METRICS
+from stages.shared.task.scoring import METRICS
 
 # Colours that occur nowhere else: in the SVG they become the page's own, `var(--ink)` and its like.
 COLOURS = {

@@ -12,33 +12,35 @@ from typing import Any
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
-from stages.shared.intervals import interval_of
-from stages.shared.params import PARAMS_FILE
-from stages.shared.task import Task, read_task
+from stages.shared.runtime.params import PARAMS_FILE
+from stages.shared.task.intervals import interval_of
+from stages.shared.task.task import Task, read_task
 
 # The sections that dvc.yaml lists for the stage: no other may be read.
 SECTIONS = ("download", "tokenize", "train", "predict", "evaluate", "report")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Where the stage finds what it reads."""
+class ReportFiles:
+    """What the stage reads, then what it writes."""
 
-    raw: Path
-    predictions: Path
-    pretrained: Path
-    finetuned: Path
-    metrics: Path
-    intervals: Path
-    warnings: Path
-    calibration: Path
-    precision_recall: Path
-    roc: Path
-    data: Path
-    truncation: Path
-    selection: Path
-    environment: Path
-    history: Path
+    raw: Path = Path("data/raw")
+    predictions: Path = Path("data/predictions")
+    pretrained: Path = Path("models/pretrained")
+    finetuned: Path = Path("models/finetuned")
+    metrics: Path = Path("metrics/metrics.json")
+    intervals: Path = Path("metrics/intervals.json")
+    warnings: Path = Path("metrics/warnings.json")
+    calibration: Path = Path("metrics/plots/calibration.csv")
+    precision_recall: Path = Path("metrics/plots/precision_recall.csv")
+    roc: Path = Path("metrics/plots/roc.csv")
+    data: Path = Path("metrics/data.json")
+    truncation: Path = Path("metrics/truncation.json")
+    selection: Path = Path("metrics/selection.json")
+    environment: Path = Path("metrics/environment.json")
+    history: Path = Path("metrics/history.csv")
+    page: Path = Path("metrics/report.html")
+    card: Path = Path("metrics/model_card.md")
     params: Path = PARAMS_FILE
 
 
@@ -92,25 +94,25 @@ class Run:
         return interval_of(self.intervals, split, metric)
 
 
-def read_run(inputs: Inputs) -> Run:
+def read_run(files: ReportFiles) -> Run:
     """Reads everything but the texts and the logits."""
-    params = YAML(typ="safe", pure=True).load(inputs.params)
+    params = YAML(typ="safe", pure=True).load(files.params)
     return Run(
-        task=read_task(inputs.raw / "task.json"),
+        task=read_task(files.raw / "task.json"),
         params={section: dict(params[section]) for section in SECTIONS},
-        metrics=_json(inputs.metrics),
-        intervals=_json(inputs.intervals)["intervals"],
-        warnings=_json(inputs.warnings)["warnings"],
-        data=_json(inputs.data),
-        truncation=_json(inputs.truncation)["splits"],
-        selection=_json(inputs.selection)["selection"][0],
-        environment=_json(inputs.environment)["environment"][0],
-        history=[{name: float(value) for name, value in row.items()} for row in _rows(inputs.history)],
-        calibration=_rows(inputs.calibration),
-        precision_recall=_rows(inputs.precision_recall),
-        roc=_rows(inputs.roc),
-        pretrained=describe_model(inputs.pretrained),
-        finetuned=describe_model(inputs.finetuned),
+        metrics=_json(files.metrics),
+        intervals=_json(files.intervals)["intervals"],
+        warnings=_json(files.warnings)["warnings"],
+        data=_json(files.data),
+        truncation=_json(files.truncation)["splits"],
+        selection=_json(files.selection)["selection"][0],
+        environment=_json(files.environment)["environment"][0],
+        history=[{name: float(value) for name, value in row.items()} for row in _rows(files.history)],
+        calibration=_rows(files.calibration),
+        precision_recall=_rows(files.precision_recall),
+        roc=_rows(files.roc),
+        pretrained=describe_model(files.pretrained),
+        finetuned=describe_model(files.finetuned),
     )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, softmax
 
-from stages.shared.scoring import CLASSES, NUMBERS, predict_labels
-from stages.shared.task import Task
+from stages.shared.task.scoring import CLASSES, NUMBERS, predict_labels
+from stages.shared.task.task import Task
 
 CHUNK = 2**18  # probabilities in memory at once
 BINS = 200  # of a probability; quantiles are read off them, to half a per cent

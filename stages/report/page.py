@@ -21,8 +21,8 @@ from stages.report.inputs import Run
 from stages.report.outcomes import ClassScore, Outcome, class_scores, confusion
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
-from stages.shared.scoring import CLASSES, METRICS, NUMBERS
-from stages.shared.task import Task
+from stages.shared.task.scoring import CLASSES, METRICS, NUMBERS
+from stages.shared.task.task import Task
 
 MATRIX = 25  # rows and columns of the largest confusion matrix that can be read
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from scipy.stats import binomtest
 
 from stages.report.outcomes import Outcome
-from stages.shared.scoring import CLASSES, NUMBERS
-from stages.shared.task import Task
+from stages.shared.task.scoring import CLASSES, NUMBERS
+from stages.shared.task.task import Task
 
 BATCH = 10_000  # pairs of texts in memory at once
 WORD = re.compile(r"\w+")

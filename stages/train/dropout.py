@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.shared.attention import attend_step_by_step
+from stages.shared.model.attention import attend_step_by_step
 
 GRAIN = 2**16  # a mask's numbers have 16 bits: p is kept to the nearest 65536th
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from stages.shared.device import cpu_features
+from stages.shared.model.device import cpu_features
+from stages.shared.runtime.snapshot import code_of, files_of
 
 PACKAGES = ("accelerate", "datasets", "numpy", "safetensors", "tokenizers", "torch", "transformers")
-CODE = Path(__file__).parents[1]
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:
@@ -40,10 +40,8 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
 def recipe_key(params: Mapping[str, Any], facts: Mapping[str, Any], inputs: Iterable[Path]) -> str:
     """Hashes parameters, environment, code and the content of `inputs`: no checkpoint of another recipe is resumed."""
     digest = hashlib.sha256(json.dumps([params, facts], sort_keys=True).encode())
-    code = [*sorted((CODE / "train").glob("*.py")), *sorted((CODE / "shared").glob("*.py"))]
-    for path in [*code, *inputs]:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for path in [*code_of("train"), *inputs]:
+        for file in files_of(path):
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from stages.shared.errors import BadInput
-from stages.shared.processes import barrier, gather, rank, share, world_size
-from stages.shared.publish import write_json
-from stages.shared.scoring import METRICS, score
-from stages.shared.task import Task
+from stages.shared.model.collectives import barrier, broadcast, gather
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.publish import write_json
+from stages.shared.runtime.rank import rank, world_size
+from stages.shared.task.scoring import METRICS, score
+from stages.shared.task.task import Task
 from stages.train.dropout import StepDropout
 
 HISTORY = "history.json"
@@ -320,7 +321,7 @@ class _Timer(TrainerCallback):
         last_step = state.epoch is not None and float(state.epoch).is_integer()
         if last_step or (world_size() > 1 and state.global_step % self.STRIDE):
             return
-        if share(time.monotonic() - self.last >= self.seconds):
+        if broadcast(time.monotonic() - self.last >= self.seconds):
             control.should_save = True
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from typing_extensions import dataclass_transform
 
-from stages.shared.errors import BadInput
+from stages.shared.runtime.errors import BadInput
 
 Params = TypeVar("Params")
 PARAMS_FILE = Path("params.yaml")

@@ -1,17 +1,19 @@
 """Notices an input that changes while its stage runs: DVC hashes deps after the command, so it would record the new."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.shared.errors import BadInput
+from stages.shared.runtime.errors import BadInput
 
 DAG_FILE = Path("dvc.yaml")
 PARAMS_FILE = Path("params.yaml")
-SMALL = 2**20  # bytes; larger files are known by size and time, so that gigabytes are not read for this
+PROJECT = Path(__file__).parents[3]  # whose code is running, wherever it was started
+SMALL_FILE_BYTES = 2**20  # larger files are known by size and time, so that gigabytes are not read for this
 
 
 def snapshot(stage: str) -> dict[str, Any]:
@@ -27,13 +29,24 @@ def snapshot(stage: str) -> dict[str, Any]:
     except (OSError, YAMLError, KeyError, TypeError):
         return {}
     for path in deps:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                seen[str(file)] = _identity(file)
+        for file in files_of(path):
+            seen[str(file)] = _identity(file)
     return seen
 
 
-def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+def code_of(stage: str) -> list[Path]:
+    """Returns the files and folders of code that dvc.yaml lists for the stage."""
+    entry = YAML(typ="safe", pure=True).load(PROJECT / DAG_FILE)["stages"][stage]
+    return [PROJECT / dep for dep in entry["deps"] if dep.startswith("stages/")]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Returns a file, or the files below a folder, in order and without those that Python compiled."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [file for file in files if file.is_file() and "__pycache__" not in file.parts]
+
+
+def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Compares two snapshots.
 
     Raises:
@@ -57,6 +70,6 @@ def _resolve(dep: str, params: Any) -> Path:
 
 def _identity(file: Path) -> tuple[Any, ...]:
     facts = file.stat()
-    if facts.st_size > SMALL:
+    if facts.st_size > SMALL_FILE_BYTES:
         return facts.st_size, facts.st_mtime_ns
     return facts.st_size, hashlib.sha256(file.read_bytes()).hexdigest()

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import Features, List, Value
 
-from stages.shared.errors import BadInput
-from stages.shared.imports import without
-from stages.shared.task import Task
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.imports import without
+from stages.shared.task.task import Task
 
 CLASSES = "single_label_classification"
 SETS = "multi_label_classification"

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.special import entr, ndtr, ndtri
 from scipy.stats import binomtest, rankdata
 
-from stages.shared.scoring import CLASSES, METRICS, NUMBERS, SETS, loss, predict_labels
-from stages.shared.task import Task
+from stages.shared.task.scoring import CLASSES, METRICS, NUMBERS, SETS, loss, predict_labels
+from stages.shared.task.task import Task
 
 MOST_CELLS = 2000
 CHUNK = 2**21  # weights in memory at once: 16 MiB for each array of them

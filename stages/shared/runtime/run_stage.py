@@ -2,41 +2,71 @@
 
 import ctypes
 import fcntl
+import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from stages.shared.errors import BadInput
-from stages.shared.hermetic import PARENT
-from stages.shared.imports import settle
-from stages.shared.processes import is_worker, rank, record
-from stages.shared.provenance import refuse_changes, snapshot
-from stages.shared.publish import is_full_disk, write_json
+from stages.shared.runtime.environment import PARENT
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import read_params
+from stages.shared.runtime.publish import is_full_disk, write_json
+from stages.shared.runtime.rank import is_worker, rank, record
+from stages.shared.runtime.snapshot import refuse_changes, snapshot
 
 SCRATCH = Path(".scratch")
 LOCK_SECONDS = 20.0  # a stage whose dvc was killed dies at once, but its memory takes a while to be given back
 
+Params = TypeVar("Params")
+Files = TypeVar("Files")
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Runs the block as the stage `name` of the project in the current folder.
+
+class Launcher(Protocol):
+    """What starts several processes for a stage, where the stage can have several."""
+
+    def start(self, stage: str, p: Any, execution: Execution) -> bool:
+        """Runs the stage's program in several processes and waits for them; False: this process is to do the work."""
+        ...
+
+    def meet(self) -> None:
+        """Waits until all of them have done their work."""
+        ...
+
+
+def run_stage(
+    schema: type[Params],
+    files: Files,
+    story: Callable[[Params, Execution, Files], None],
+    launcher: Launcher | None = None,
+) -> None:
+    """Runs `story(params, execution, files)` as the stage of the story's name, for the project in the current folder.
 
     Raises:
         SystemExit: 1 for bad input or a full disk, 130 for Ctrl-C; each with one line on stderr and no traceback.
     """
-    with program(name), alone(name):
-        yield
+    name = story.__name__
+    with program(name):
+        # before anything is read: what the stage works with is then what is compared at its end
+        inputs = snapshot(name) if rank() == 0 else {}
+        p, execution = read_params(name, schema), read_params("execution", Execution)
+        if launcher is not None and launcher.start(name, p, execution):
+            return
+        with alone(name, inputs):
+            story(p, execution, files)
+        if launcher is not None:
+            launcher.meet()  # no process reports success before rank 0 has published
 
 
 @contextmanager
 def program(name: str) -> Iterator[None]:
     """Ends with its parent, and turns what the user can mend into one line: a stage's launcher, and each worker."""
     _die_with_parent()
-    settle()
     try:
         yield
     except BadInput as error:
@@ -50,18 +80,21 @@ def program(name: str) -> Iterator[None]:
             raise
         _end(name, 1, "the disk is full; free some space and run `dvc repro` again")
     finally:
-        settle()
+        gc.freeze()  # nothing is searched for garbage on the way out, which takes seconds after a training
 
 
 @contextmanager
-def alone(name: str) -> Iterator[None]:
-    """Keeps a second run out, notices inputs that change meanwhile, notes the seconds; of several processes, rank 0."""
+def alone(name: str, inputs: Mapping[str, Any]) -> Iterator[None]:
+    """Keeps a second run out, and notes the seconds; of several processes, rank 0 does.
+
+    Args:
+        inputs: the `snapshot` of what the stage reads; it must be the same when the block has ended.
+    """
     if rank() > 0:
         yield
         return
     start = time.monotonic()
     with _locked(name):
-        inputs = snapshot(name)
         yield
         refuse_changes(inputs, snapshot(name))
         write_json(SCRATCH / f"{name}.seconds.json", round(time.monotonic() - start, 1))

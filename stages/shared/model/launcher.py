@@ -1,45 +1,40 @@
 """Several processes for one stage: started by PyTorch's elastic launcher, or joined where `torchrun` started them."""
 
-import json
 import logging
 import os
 import signal
 import sys
 import tempfile
-import time
-import traceback
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from stages.shared.errors import BadInput
+from stages.shared.model.collectives import barrier
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.rank import is_worker
 
-Value = TypeVar("Value")
-
-# A process waits this long for the others: rank 0 alone hashes the inputs and publishes the outputs.
-PATIENCE = timedelta(hours=2)
 LOOPBACK = "lo"
 LOGS = Path(".scratch")
 
 
-def rank() -> int:
-    """The number of this process among those of the stage, from 0; rank 0 alone writes and speaks."""
-    return int(os.environ.get("RANK", "0"))
+@dataclass(frozen=True)
+class ElasticLauncher:
+    """Starts as many processes of a stage as its parameters ask for."""
 
+    processes: Callable[[Any, Execution], int]
+    over_nodes: bool = False  # whether several machines may share them
 
-def local_rank() -> int:
-    """The number of this process among those on this machine: the GPU it takes."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    def start(self, stage: str, p: Any, execution: Execution) -> bool:
+        """Says whether others have done the stage's work; False: this process is to do it, or its part of it."""
+        if self.over_nodes:
+            return launch(stage, self.processes(p, execution), execution.nodes, execution.rendezvous)
+        return launch(stage, self.processes(p, execution))
 
-
-def world_size() -> int:
-    """The number of the stage's processes; 1 where nobody launched several."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_worker() -> bool:
-    """Says whether an elastic launcher, the stage's own or `torchrun`, started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    def meet(self) -> None:
+        """Waits until every process is here."""
+        barrier()
 
 
 def launch(stage: str, processes: int, nodes: int = 1, rendezvous: str | None = None) -> bool:
@@ -91,52 +86,6 @@ def launch(stage: str, processes: int, nodes: int = 1, rendezvous: str | None = 
         except SignalException:
             raise KeyboardInterrupt from None
     return True
-
-
-def connect(processes: int, section: str) -> None:
-    """Joins the other processes of the stage; does nothing for a single one.
-
-    Raises:
-        BadInput: `torchrun` started another number of processes than the recipe says.
-    """
-    if world_size() != processes:
-        raise BadInput(
-            f"params.yaml: {section}.processes: the recipe has {processes}, torchrun started {world_size()} in all"
-        )
-    if processes > 1:
-        import torch.distributed as dist
-
-        if not dist.is_initialized():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if dist.is_nccl_available() else "gloo", timeout=PATIENCE)
-
-
-def barrier() -> None:
-    """Waits until every process is here."""
-    share(None)
-
-
-def share(value: Value) -> Value:
-    """Returns rank 0's value in every process."""
-    return gather(value)[0]
-
-
-def gather(value: Value) -> list[Value]:
-    """Returns the values of all processes, in the order of their ranks."""
-    import torch.distributed as dist
-
-    if world_size() == 1:
-        return [value]
-    values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def record(line: str) -> None:
-    """Leaves the line, and the traceback that belongs to it, for the launcher to say."""
-    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        extra = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
-        content = {"message": {"message": line, "extraInfo": extra}}
-        Path(file).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _first(failures: dict[int, Any]) -> Exception:

@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,22 +14,13 @@ import pyarrow as pa
 from datasets import Features, List, Value
 from pydantic import Field
 from tqdm import tqdm
+from transformers import AutoConfig, AutoTokenizer
 
-from stages.shared.errors import BadInput
-from stages.shared.execution import read_execution
-from stages.shared.imports import without
-from stages.shared.params import params_dataclass, read_params
-from stages.shared.publish import publish, write_records
-from stages.shared.splits import add_split, load_splits, stream_rows
-from stages.shared.stage import stage
-
-with without("torch"):  # 1.8 of 3.6 seconds, for a stage that computes no tensor
-    from transformers import AutoConfig, AutoTokenizer
-
-RAW = Path("data/raw")
-PRETRAINED = Path("models/pretrained")
-TOKENIZED = Path("data/tokenized")
-TRUNCATION = Path("metrics/truncation.json")
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import params_dataclass
+from stages.shared.runtime.publish import publish, write_records
+from stages.shared.runtime.splits import add_split, load_splits, stream_rows
 
 # Models that number their positions from behind the padding's, and so take that many tokens fewer.
 BEHIND_PADDING = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
@@ -42,22 +34,27 @@ class TokenizeParams:
     max_samples: Annotated[int, Field(ge=1)] | None  # first n of each split
 
 
-def tokenize(
-    p: TokenizeParams, workers: int, raw_dir: Path, pretrained_dir: Path, tokenized_dir: Path, truncation_file: Path
-) -> None:
-    """Turns the texts of every split into `input_ids`; no padding and no mask, the collator makes both.
+@dataclass(frozen=True)
+class TokenizeFiles:
+    """What the stage reads, then what it writes."""
 
-    Args:
-        workers: threads of the tokenizer; their number changes no byte.
+    raw: Path = Path("data/raw")
+    pretrained: Path = Path("models/pretrained")
+    tokenized: Path = Path("data/tokenized")
+    truncation: Path = Path("metrics/truncation.json")
+
+
+def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> None:
+    """Turns the texts of every split into `input_ids`; no padding and no mask, the collator makes both.
 
     Raises:
         BadInput: the model cannot take `max_length` tokens, or its tokenizer cannot be loaded.
     """
-    os.environ["RAYON_NUM_THREADS"] = str(workers)
-    tokenizer, config = load_tokenizer(pretrained_dir, p.max_length)
-    with publish(tokenized_dir, truncation_file) as (tokenized, truncation):
+    os.environ["RAYON_NUM_THREADS"] = str(execution.workers)  # their number changes no byte
+    tokenizer, config = load_tokenizer(files.pretrained, p.max_length)
+    with publish(files.tokenized, files.truncation) as (tokenized, truncation):
         facts = []
-        for name, split in load_splits(raw_dir).items():
+        for name, split in load_splits(files.raw).items():
             features = token_features(input_names(tokenizer, config), split.features)
             examples = min(len(split), p.max_samples or len(split))
             done, lengths = 0, []
@@ -65,7 +62,7 @@ def tokenize(
                 add_split(tokenized, name, features) as write,
                 tqdm(total=examples, desc="tokenize", unit=" examples", disable=None) as progress,
             ):
-                for texts in portions(stream_rows(raw_dir, name), examples):
+                for texts in portions(stream_rows(files.raw, name), examples):
                     tokens, uncut = encode(tokenizer, features, texts, p.max_length)
                     check_tokens(tokens, name, done, tokenizer, config)
                     write(pa.Table.from_batches([tokens]))
@@ -215,15 +212,17 @@ def check_tokens(tokens: pa.RecordBatch, split: str, before: int, tokenizer: Any
     """
     lengths = tokens["length"].to_numpy()
     if not lengths.all():
+        row = before + int(lengths.argmin()) + 1
         raise BadInput(
-            f"{RAW}: row {before + int(lengths.argmin()) + 1} of the {split} split has an empty text, and the "
-            "tokenizer adds no token of its own; remove it, or use an encoder"
+            f"{TokenizeFiles.raw}: row {row} of the {split} split has an empty text, and the tokenizer adds no token "
+            "of its own; remove it, or use an encoder"
         )
     largest = int(tokens["input_ids"].flatten().to_numpy().max())
     if largest >= config.vocab_size:
+        token = tokenizer.convert_ids_to_tokens(largest)
         raise BadInput(
-            f"{PRETRAINED}: token {tokenizer.convert_ids_to_tokens(largest)!r} of the {split} split has id {largest}, "
-            f"but config.json says vocab_size {config.vocab_size}; use the tokenizer that belongs to the weights"
+            f"{TokenizeFiles.pretrained}: token {token!r} of the {split} split has id {largest}, but config.json says "
+            f"vocab_size {config.vocab_size}; use the tokenizer that belongs to the weights"
         )
 
 
@@ -241,10 +240,3 @@ def count(uncut: np.ndarray, max_length: int) -> dict[str, Any]:
             "longest": int(lengths.max()),
         },
     }
-
-
-if __name__ == "__main__":
-    with stage("tokenize"):
-        tokenize(
-            read_params("tokenize", TokenizeParams), read_execution().workers, RAW, PRETRAINED, TOKENIZED, TRUNCATION
-        )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from stages.shared.errors import BadInput
-from stages.shared.processes import local_rank, rank
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.rank import local_rank, rank
 
 BF16_IN_HARDWARE = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel and AMD, and Arm's
 # What a processor says that picks a kernel in oneDNN, MKL or ATen.

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.shared.publish import write_json
+from stages.shared.runtime.publish import write_json
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -17,7 +17,7 @@ class Task:
     name: str  # as in download.dataset
     problem_type: ProblemType
     label_names: list[str]  # in the order of the logits' columns; empty for a regression
-    metrics: list[str]  # names of stages.shared.scoring; the first one selects the checkpoint
+    metrics: list[str]  # names of stages.shared.task.scoring; the first one selects the checkpoint
     source: str  # files | glue | hub
     revision: str  # 40-hex commit of a Hub dataset, else sha256 of the files
 

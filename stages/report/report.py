@@ -1,0 +1,38 @@
+"""report: the metrics, data/raw/, data/predictions/ and both models -> metrics/report.html, metrics/model_card.md."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.report.card import render_card
+from stages.report.inputs import ReportFiles, read_run
+from stages.report.outcomes import read_outcome
+from stages.report.page import describe_split, render_page
+from stages.report.summary import summarize
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import params_dataclass
+from stages.shared.runtime.publish import publish
+from stages.shared.runtime.splits import load_splits
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@params_dataclass
+class ReportParams:
+    errors: Annotated[int, Field(ge=0)]  # mistakes that the page shows of each split
+
+
+def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
+    """Renders the page and the model card of a finished run, and prints a summary."""
+    run = read_run(files)
+    raw = load_splits(files.raw)
+    splits = [
+        describe_split(run, read_outcome(run.task, files.predictions, split), raw[split], p.errors)
+        for split in run.metrics
+    ]
+    pairs = "text_pair" in raw["train"].column_names
+    with publish(files.page, files.card) as (page, card):
+        page.write_text(render_page(run, splits, TEMPLATES), encoding="utf-8")
+        card.write_text(render_card(run, pairs, TEMPLATES / "model_card.md"), encoding="utf-8")
+    print(summarize(run, files.page))

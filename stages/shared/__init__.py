@@ -1,1 +1,0 @@
-"""Code that several stages need and that should rerun all of them when it changes."""

@@ -1,0 +1,290 @@
+"""train: data/tokenized/, data/raw/task.json, models/pretrained/ -> models/finetuned/, metrics/history.csv and more."""
+
+import csv
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from datasets import Dataset
+from pydantic import Field
+from safetensors.torch import load_model
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from stages.shared.model.collectives import broadcast, connect, gather
+from stages.shared.model.device import advise, pick_device
+from stages.shared.model.launcher import ElasticLauncher
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.params import params_dataclass
+from stages.shared.runtime.publish import publish, write_records
+from stages.shared.runtime.rank import rank
+from stages.shared.runtime.run_stage import SCRATCH
+from stages.shared.runtime.splits import load_splits
+from stages.shared.task.scoring import check_metrics
+from stages.shared.task.task import Task, read_task
+from stages.train.dropout import draw_by_step
+from stages.train.recipe import environment, recipe_key
+from stages.train.trainer import ExactTrainer, checkpoints, kept_row
+
+LAUNCHER = ElasticLauncher(lambda p, execution: p.processes, over_nodes=True)
+
+
+@params_dataclass
+class TrainParams:
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]  # examples per optimizer step
+    device_batch_size: Annotated[int, Field(ge=1)]  # examples at once on the device
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine", "linear"]
+    warmup_steps: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # below 1: a share of all steps
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    max_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # 0: no clipping
+    precision: Literal["fp32", "bf16"]
+    sampling: Literal["random", "group_by_length"]
+    keep: Literal["last", "best"]
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None  # epochs
+    threads: Annotated[int, Field(ge=1)]  # of each process
+    processes: Annotated[int, Field(ge=1)]  # over all nodes
+
+
+@dataclass(frozen=True)
+class TrainFiles:
+    """What the stage reads, then what it writes."""
+
+    tokenized: Path = Path("data/tokenized")
+    task: Path = Path("data/raw/task.json")
+    pretrained: Path = Path("models/pretrained")
+    finetuned: Path = Path("models/finetuned")
+    history: Path = Path("metrics/history.csv")
+    selection: Path = Path("metrics/selection.json")
+    environment: Path = Path("metrics/environment.json")
+    scratch: Path = SCRATCH / "train"  # where its checkpoints are until it has ended
+
+
+def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
+    """Fine-tunes the checkpoint and keeps one epoch's weights, resuming whatever run of the same recipe was cut short.
+
+    Raises:
+        BadInput: batch sizes that do not divide, a metric that does not fit the task, nodes that are not alike,
+            a training that diverged.
+    """
+    connect(p.processes, "train")
+    batches = divide(p)
+    device = pick_device(execution.device, p.threads)
+    advise("train", p.precision, device)
+    task = read_task(files.task)
+    check_metrics(task)
+    splits = load_splits(files.tokenized)
+    validation = next(name for name in splits if name.startswith("validation"))
+    facts = environment(device, p.threads)
+    same_everywhere(facts | {"train": asdict(p)})
+    run = broadcast(
+        run_folder(files.scratch, recipe_key(asdict(p), facts, [files.tokenized, files.task, files.pretrained]))
+        if rank() == 0
+        else None
+    )
+    assert run is not None
+
+    trainer = make_trainer(
+        p,
+        execution,
+        task,
+        device,
+        batches,
+        files.pretrained,
+        run,
+        splits["train"],
+        splits[validation],
+    )
+    found = checkpoints(run)
+    if found and rank() == 0:
+        print(f"train: going on from step {found[-1].name.rpartition('-')[2]}", file=sys.stderr)
+    trainer.resume(found[-1] if found else None)
+    if rank() > 0:
+        return
+
+    kept = kept_row(trainer.history, task, p.keep)
+    load_model(trainer.model, run / f"checkpoint-{kept['step']}" / "model.safetensors")
+    with publish(files.finetuned, files.history, files.selection, files.environment) as (
+        model,
+        history,
+        selection,
+        facts_out,
+    ):
+        trainer.model.save_pretrained(model)
+        copy_tokenizer(files.pretrained, model)
+        write_history(history, trainer.history)
+        write_records(
+            selection, "selection", [describe_selection(p.keep, task, validation, kept, len(trainer.history))]
+        )
+        write_records(facts_out, "environment", [facts])
+    discard(run)
+
+
+def divide(p: TrainParams) -> tuple[int, int]:
+    """Returns how many examples a device takes at once, and how often in a step.
+
+    Raises:
+        BadInput: the processes cannot have equal shares of a step, or the device batches do not fill a share.
+    """
+    share_of_step, rest = divmod(p.batch_size, p.processes)
+    if rest:
+        raise BadInput(
+            f"params.yaml: train.processes: must divide train.batch_size ({p.batch_size}), got {p.processes}"
+        )
+    device_batch_size = min(share_of_step, p.device_batch_size)
+    if share_of_step % device_batch_size:
+        raise BadInput(
+            f"params.yaml: train.device_batch_size: must divide the {share_of_step} examples that each process has of "
+            f"a step (train.batch_size {p.batch_size} / train.processes {p.processes}), got {p.device_batch_size}"
+        )
+    return device_batch_size, share_of_step // device_batch_size
+
+
+def same_everywhere(facts: Mapping[str, Any]) -> None:
+    """Makes sure that environment.json, and the recipe, are true of every process.
+
+    Raises:
+        BadInput: a process read another recipe, or runs on other versions or a processor with other features.
+    """
+    for number, other in enumerate(gather(facts)):
+        differing = [name for name in facts if facts[name] != other.get(name)]
+        if differing:
+            raise BadInput(
+                f"process {number} differs in {', '.join(f'{name} ({other.get(name)})' for name in differing)}; "
+                "train on nodes of one kind, with the same packages and params.yaml"
+            )
+
+
+def run_folder(scratch_dir: Path, key: str) -> Path:
+    """Returns the folder for this recipe's checkpoints, and removes what runs of other recipes left."""
+    scratch_dir.mkdir(parents=True, exist_ok=True)
+    for other in list(scratch_dir.iterdir()):
+        if other.name != key:
+            discard(other)
+    (scratch_dir / key).mkdir(exist_ok=True)
+    return scratch_dir / key
+
+
+def discard(run: Path) -> None:
+    """Removes a run's folder under another name: a kill in between leaves no checkpoint that is half there."""
+    grave = run.with_name("discarded")
+    shutil.rmtree(grave, ignore_errors=True)
+    if run != grave:
+        run.rename(grave)
+        shutil.rmtree(grave)
+
+
+def make_trainer(
+    p: TrainParams,
+    execution: Execution,
+    task: Task,
+    device: torch.device,
+    batches: tuple[int, int],
+    pretrained_dir: Path,
+    run: Path,
+    train_split: Dataset,
+    validation_split: Dataset,
+) -> ExactTrainer:
+    """Puts model, data and recipe together."""
+    device_batch_size, accumulation_steps = batches
+    disable_progress_bar()  # those for loading and saving weights; the training's own stays
+    set_seed(p.seed)  # before the model: the classification head is drawn when it is made
+    model = AutoModelForSequenceClassification.from_pretrained(
+        pretrained_dir,
+        num_labels=task.columns,
+        problem_type=task.problem_type,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # a checkpoint may bring a head of another size
+        **label_maps(task),
+    )
+    arguments = TrainingArguments(
+        output_dir=str(run),
+        seed=p.seed,
+        num_train_epochs=p.epochs,
+        per_device_train_batch_size=device_batch_size,
+        gradient_accumulation_steps=accumulation_steps,
+        per_device_eval_batch_size=max(32, device_batch_size),
+        learning_rate=p.learning_rate,
+        lr_scheduler_type=p.lr_scheduler_type,
+        warmup_steps=p.warmup_steps,
+        weight_decay=p.weight_decay,
+        max_grad_norm=p.max_grad_norm,
+        bf16=p.precision == "bf16",
+        use_cpu=device.type == "cpu",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=device.type == "cuda",
+        # DDP would lay out the exchanged gradients anew after its first step, so also after a resume: other rounding.
+        ddp_find_unused_parameters=p.processes > 1,
+        ddp_broadcast_buffers=False,  # an encoder's are constants
+    )
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate knows no other
+    arguments._n_gpu = 1  # one process drives one device; Trainer would spread each batch over all that it sees
+    tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
+    return ExactTrainer(
+        task=task,
+        group_by_length=p.sampling == "group_by_length",
+        patience=p.early_stopping_patience,
+        minutes=execution.checkpoint_minutes,
+        live_file=run.parent.with_name("live.csv"),
+        dropout=draw_by_step(model, p.seed) if device.type == "cpu" else None,  # GPUs draw their masks fast enough
+        model=model,
+        args=arguments,
+        train_dataset=train_split,
+        eval_dataset=validation_split,
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+
+
+def label_maps(task: Task) -> dict[str, Any]:
+    """Returns `id2label` and `label2id` for the model's config, where the task has label names."""
+    names = dict(enumerate(task.label_names))
+    return {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
+
+
+def copy_tokenizer(pretrained_dir: Path, target: Path) -> None:
+    """Copies the tokenizer's files as they are: saving them anew would add the last padding and truncation used."""
+    for file in sorted(pretrained_dir.iterdir()):
+        if file.name != "config.json" and not file.name.startswith("model"):
+            shutil.copyfile(file, target / file.name)
+
+
+def write_history(file: Path, rows: list[dict[str, float]]) -> None:
+    """Writes a row an epoch; numbers in full precision, so that equal files mean equal runs."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def describe_selection(
+    keep: str, task: Task, split: str, kept: Mapping[str, float], epochs_trained: int
+) -> dict[str, Any]:
+    """Says which epoch was kept, and by which metric of which split."""
+    metric = task.metrics[0]
+    return {
+        "keep": keep,
+        "epoch": kept["epoch"],
+        "epochs_trained": epochs_trained,
+        "step": kept["step"],
+        "split": split,
+        "metric": metric,
+        "value": kept[metric],
+    }
