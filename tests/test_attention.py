@@ -99,6 +99,6 @@ def test_a_model_predicts_in_bf16_what_it_predicts_with_torchs_attention(family:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = model(**inputs).logits
         had_sdpa = model.config._attn_implementation == "sdpa"
-        attend_step_by_step(model)
+        attend_step_by_step(model, functional.dropout)
         assert (model.config._attn_implementation == NAME) == had_sdpa
         torch.testing.assert_close(model(**inputs).logits, expected, atol=0.01, rtol=0.02)

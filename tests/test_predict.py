@@ -1,5 +1,6 @@
 """predict's batches are the rows that they name, padded as the tokenizer pads them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stages.predict.batches import PaddedRows, batches
-from stages.predict.linear import pack_linear_layers, supported
+from stages.predict.linear import PackedLinear, supported
+from stages.shared.model.speed_up import replace_modules
 from stages.shared.runtime import splits
 from tests.test_architectures import FAMILIES, gpt2
 
@@ -63,6 +65,11 @@ def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
     assert [rows.tolist() for rows in batches(np.array([3, 9, 2]), 5)] == [[1], [0], [2]]
 
 
+def pack(model: Any) -> None:
+    """Packs the linear layers, and leaves the attention as it is."""
+    replace_modules(model, {nn.Linear: partial(PackedLinear, tokens=64)} if supported() else {})
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
 def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Path) -> None:
     folder = FAMILIES[family][0](tmp_path) if family in FAMILIES else gpt2(tmp_path, "<pad>", 1)
@@ -73,7 +80,7 @@ def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Pat
         in_fp32 = model(**inputs).logits
         with torch.autocast("cpu", torch.bfloat16):
             in_bf16 = model(**inputs).logits
-            pack_linear_layers(model, 64)
+            pack(model)
             torch.testing.assert_close(model(**inputs).logits, in_bf16, atol=0.002, rtol=0.01)
         assert torch.equal(model(**inputs).logits, in_fp32)
 
@@ -84,7 +91,7 @@ def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() 
     rows = [torch.randn(shape) for shape in ((1, 96), (3, 5, 96), (4000, 96))]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = [model(inputs) for inputs in rows]
-        pack_linear_layers(model, 64)
+        pack(model)
         for inputs, logits in zip(rows, expected, strict=True):
             torch.testing.assert_close(model(inputs), logits)
-    assert all(("forward" in vars(layer)) == supported() for layer in model)
+    assert all(isinstance(layer, PackedLinear) == supported() for layer in model)

@@ -1,11 +1,7 @@
 """Linear layers for prediction in bf16 on processors: weights are converted and laid out for the processor once."""
 
-from functools import partial
-
 import torch
 from torch import nn
-from torch.nn import functional
-from transformers import PreTrainedModel
 
 
 def supported() -> bool:
@@ -13,24 +9,27 @@ def supported() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def pack_linear_layers(model: PreTrainedModel, tokens: int) -> None:
-    """Makes the model's linear layers compute sooner what they compute anyway under autocast to bf16.
+class PackedLinear(nn.Linear):
+    """Computes sooner what a linear layer computes under autocast to bf16; no gradient passes.
 
     Otherwise each batch converts the weights anew, and writes the bias into the output before adding the product to it.
-    torch keeps this for its compiler, without a public name. No gradient passes. `tokens` is a batch's usual size.
+    torch keeps this for its compiler, without a public name.
     """
-    if not supported():
-        return
-    with torch.no_grad():
-        for layer in model.modules():
-            if type(layer) is nn.Linear:
-                weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(torch.bfloat16), tokens)
-                bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
-                layer.forward = partial(_linear, layer, weight, bias)  # type: ignore[method-assign]
 
+    def __init__(self, layer: nn.Linear, tokens: int) -> None:
+        """Packs the weights of `layer` for batches of about as many tokens."""
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
+        with torch.no_grad():
+            self.packed_weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(torch.bfloat16), tokens)
+            self.bfloat16_bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
 
-def _linear(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None, inputs: torch.Tensor) -> torch.Tensor:
-    if not torch.is_autocast_enabled("cpu"):  # where a model asks for all digits
-        return functional.linear(inputs, layer.weight, layer.bias)
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs.to(torch.bfloat16), weight, bias, "none", [], "")
-    return product
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns the product, in bf16 under autocast, else in the precision of the layer itself."""
+        if not torch.is_autocast_enabled("cpu"):  # where a model asks for all digits
+            return super().forward(inputs)
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            inputs.to(torch.bfloat16), self.packed_weight, self.bfloat16_bias, "none", [], ""
+        )
+        return product

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,16 +14,17 @@ import numpy as np
 import torch
 from datasets import Dataset
 from pydantic import Field
+from torch import nn
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from stages.predict.batches import PaddedRows, batches, lengths_of
-from stages.predict.linear import pack_linear_layers
-from stages.shared.model.attention import attend_step_by_step
+from stages.predict.linear import PackedLinear, supported
 from stages.shared.model.collectives import barrier, connect
 from stages.shared.model.device import advise, pick_device
 from stages.shared.model.launcher import ElasticLauncher
+from stages.shared.model.speed_up import speed_up
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
@@ -102,8 +104,7 @@ class Predictor:
         disable_progress_bar()  # that for loading the weights
         model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
         if self.device.type == "cpu" and p.precision == "bf16":
-            attend_step_by_step(model)
-            pack_linear_layers(model, p.token_budget)
+            speed_up(model, {nn.Linear: partial(PackedLinear, tokens=p.token_budget)} if supported() else {})
         self.model = model.to(self.device).eval()
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
 

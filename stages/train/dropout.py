@@ -1,11 +1,13 @@
 """Dropout for processors: torch draws each number of its masks alone, one after the other, on one core."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.shared.model.attention import attend_step_by_step
+from stages.shared.model.speed_up import speed_up
 
 GRAIN = 2**16  # a mask's numbers have 16 bits: p is kept to the nearest 65536th
 
@@ -40,12 +42,12 @@ class StepDropout:
         return inputs * self.mask(inputs, p)
 
 
-class _Dropout(nn.Module):
+class MaskedDropout(nn.Module):
     """`nn.Dropout` with the masks of a `StepDropout`."""
 
-    def __init__(self, p: float, masks: StepDropout) -> None:
+    def __init__(self, dropout: nn.Dropout, masks: StepDropout) -> None:
         super().__init__()
-        self.p, self.masks = p, masks
+        self.p, self.masks = dropout.p, masks
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.masks.drop(inputs, self.p) if self.training and self.p > 0.0 else inputs
@@ -57,9 +59,5 @@ def draw_by_step(model: PreTrainedModel, seed: int) -> StepDropout:
     What a model drops otherwise is drawn by torch, as before.
     """
     masks = StepDropout(seed)
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Dropout:
-                setattr(parent, name, _Dropout(child.p, masks))
-    attend_step_by_step(model, masks.drop)
+    speed_up(model, {nn.Dropout: partial(MaskedDropout, masks=masks)}, masks.drop)
     return masks

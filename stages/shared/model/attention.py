@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -16,7 +15,7 @@ LARGEST = 2**26  # scores at once, where nothing is dropped; more are for torch,
 Drop = Callable[[torch.Tensor, float], torch.Tensor]
 
 
-def attend_step_by_step(model: PreTrainedModel, drop: Drop = functional.dropout) -> None:
+def attend_step_by_step(model: PreTrainedModel, drop: Drop) -> None:
     """Gives the model this attention in place of `sdpa`; `drop` applies dropout to the attention's weights."""
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, attention(drop))
