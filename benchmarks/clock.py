@@ -26,9 +26,9 @@ STAGE_PARTS = {
     "train": [
         ("__main__", "recipe_key", "inputs hashed"),
         ("__main__", "make_trainer", "model loaded, trainer made"),
-        ("stages.train.trainer", "ExactTrainer.resume", "training"),
-        ("stages.train.trainer", "ExactTrainer.evaluate", "evaluations"),
-        ("stages.train.trainer", "ExactTrainer._save_checkpoint", "checkpoints"),
+        ("stages.train.trainer", "ResumableTrainer.resume", "training"),
+        ("stages.train.trainer", "ResumableTrainer.evaluate", "evaluations"),
+        ("stages.train.trainer", "ResumableTrainer._save_checkpoint", "checkpoints"),
     ],
     "predict": [("__main__", "Predictor.__init__", "model loaded")],
 }

@@ -22,8 +22,8 @@ import torch
 from stages.shared.model.device import pick_device
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.splits import load_splits
+from stages.train.order import EpochSampler
 from stages.train.train import TrainParams
-from stages.train.trainer import EpochSampler
 
 Product = Callable[[], torch.Tensor]
 STEPS = 12  # batches of the epoch whose shapes are measured

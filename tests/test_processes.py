@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from stages.shared.model.launcher import _first, launch
 from stages.shared.runtime.errors import BadInput
-from stages.train.trainer import EpochSampler, StepBatches
+from stages.train.order import EpochSampler, StepBatches
 from tests.project import PROGRAMS, Project, copy_project, wait_for
 from tests.tiny import make_checkpoint
 

@@ -19,8 +19,9 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import save_splits
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from stages.train.order import EpochSampler
 from stages.train.train import TrainFiles, TrainParams, train
-from stages.train.trainer import EpochSampler, ExactTrainer, example_losses
+from stages.train.trainer import ResumableTrainer, example_losses
 from tests.tiny import EXECUTION, make_checkpoint
 
 OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "history.csv", "selection.json")
@@ -111,16 +112,16 @@ def selection(out: Path) -> dict[str, Any]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Makes the training stop dead in its n-th step, as a kill would."""
-    original: Callable[..., Any] = ExactTrainer.training_step
+    original: Callable[..., Any] = ResumableTrainer.training_step
     steps = iter(range(1, 1000))
 
-    def training_step(self: ExactTrainer, *arguments: Any, **keywords: Any) -> torch.Tensor:
+    def training_step(self: ResumableTrainer, *arguments: Any, **keywords: Any) -> torch.Tensor:
         if next(steps) == step:
             raise KeyboardInterrupt
         result: torch.Tensor = original(self, *arguments, **keywords)
         return result
 
-    monkeypatch.setattr(ExactTrainer, "training_step", training_step)
+    monkeypatch.setattr(ResumableTrainer, "training_step", training_step)
 
 
 def test_the_history_has_a_row_an_epoch_with_loss_and_the_tasks_metrics(run: Run) -> None:
@@ -265,7 +266,7 @@ def test_a_kill_while_checkpoints_are_removed_leaves_none_that_is_half_there(
 ) -> None:
     whole = content(run("whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("stages.train.train.shutil.rmtree", half_remove)
+        patch.setattr("stages.train.checkpoints.shutil.rmtree", half_remove)
         run("resumed")
     assert content(run("resumed")) == whole
 

@@ -34,9 +34,10 @@ from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.splits import load_splits
 from stages.shared.task.scoring import check_metrics
 from stages.shared.task.task import Task, read_task
+from stages.train.checkpoints import checkpoint_of, checkpoints, discard, run_folder, step_of
 from stages.train.dropout import draw_by_step
 from stages.train.recipe import environment, recipe_key
-from stages.train.trainer import ExactTrainer, checkpoints, kept_row
+from stages.train.trainer import ResumableTrainer, kept_row
 
 LAUNCHER = ElasticLauncher(lambda p, execution: p.processes, over_nodes=True)
 
@@ -111,13 +112,13 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     )
     found = checkpoints(run)
     if found and rank() == 0:
-        print(f"train: going on from step {found[-1].name.rpartition('-')[2]}", file=sys.stderr)
+        print(f"train: going on from step {step_of(found[-1])}", file=sys.stderr)
     trainer.resume(found[-1] if found else None)
     if rank() > 0:
         return
 
     kept = kept_row(trainer.history, task, p.keep)
-    load_model(trainer.model, run / f"checkpoint-{kept['step']}" / "model.safetensors")
+    load_model(trainer.model, checkpoint_of(run, int(kept["step"])) / "model.safetensors")
     with publish(files.finetuned, files.history, files.selection, files.environment) as (
         model,
         history,
@@ -169,25 +170,6 @@ def same_everywhere(facts: Mapping[str, Any]) -> None:
             )
 
 
-def run_folder(scratch_dir: Path, key: str) -> Path:
-    """Returns the folder for this recipe's checkpoints, and removes what runs of other recipes left."""
-    scratch_dir.mkdir(parents=True, exist_ok=True)
-    for other in list(scratch_dir.iterdir()):
-        if other.name != key:
-            discard(other)
-    (scratch_dir / key).mkdir(exist_ok=True)
-    return scratch_dir / key
-
-
-def discard(run: Path) -> None:
-    """Removes a run's folder under another name: a kill in between leaves no checkpoint that is half there."""
-    grave = run.with_name("discarded")
-    shutil.rmtree(grave, ignore_errors=True)
-    if run != grave:
-        run.rename(grave)
-        shutil.rmtree(grave)
-
-
 def make_trainer(
     p: TrainParams,
     execution: Execution,
@@ -198,7 +180,7 @@ def make_trainer(
     run: Path,
     train_split: Dataset,
     validation_split: Dataset,
-) -> ExactTrainer:
+) -> ResumableTrainer:
     """Puts model, data and recipe together."""
     device_batch_size, accumulation_steps = batches
     disable_progress_bar()  # those for loading and saving weights; the training's own stays
@@ -238,7 +220,7 @@ def make_trainer(
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate knows no other
     arguments._n_gpu = 1  # one process drives one device; Trainer would spread each batch over all that it sees
     tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
-    return ExactTrainer(
+    return ResumableTrainer(
         task=task,
         group_by_length=p.sampling == "group_by_length",
         patience=p.early_stopping_patience,
