@@ -1,6 +1,5 @@
 """What the tests share: a tiny real checkpoint and tiny real data, made on the spot, and a project to run `dvc` in."""
 
-import csv
 import shutil
 import sys
 from pathlib import Path
@@ -41,8 +40,9 @@ def download(tmp_path: Path, tiny_checkpoint: Path) -> Downloader:
 @pytest.fixture
 def sample_rows() -> list[dict[str, str]]:
     """The first 48 training pairs of the sample, as csv rows."""
-    with (ROOT / "data" / "sample" / "train.csv").open(encoding="utf-8", newline="") as stream:
-        return [row for row, _ in zip(csv.DictReader(stream), range(48), strict=False)]
+    from tests.tiny import sample_pairs
+
+    return sample_pairs()[:48]
 
 
 @pytest.fixture

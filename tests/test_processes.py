@@ -196,9 +196,18 @@ def run_to_the_end(project: Project) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interrupted", [2, pytest.param(3, marks=pytest.mark.exhaustive)], indirect=True)
+@pytest.mark.parametrize(
+    ("interrupted", "damaged"),
+    [
+        (2, None),
+        pytest.param(3, None, marks=pytest.mark.exhaustive),
+        pytest.param(2, "rng_state_1.pth", marks=pytest.mark.exhaustive),
+        pytest.param(3, "model.safetensors", marks=pytest.mark.exhaustive),
+    ],
+    indirect=["interrupted"],
+)
 def test_a_killed_worker_ends_the_stage_in_a_line_and_the_next_run_ends_with_the_same_bytes(
-    interrupted: Project,
+    interrupted: Project, damaged: str | None
 ) -> None:
     log = interrupted.folder / ".scratch" / "log"
     with log.open("w") as stream:
@@ -223,8 +232,13 @@ def test_a_killed_worker_ends_the_stage_in_a_line_and_the_next_run_ends_with_the
     )
     assert "Traceback" not in told
     assert interrupted.checkpoints()
+    if damaged:
+        folder = interrupted.folder / ".scratch" / "train"
+        last = max(folder.glob("*/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        (last / damaged).write_bytes(b"")
     resumed = interrupted.run("dvc", "repro", "train")
-    assert "train: going on from step" in resumed.stderr
+    told = f"train: {last.name}/{damaged} is not what was written: set aside, " if damaged else "train: "
+    assert f"{told}going on from step" in resumed.stderr
     first = run_to_the_end(interrupted)
     interrupted.run("dvc", "repro", "--force", "--single-item", "train")
     assert run_to_the_end(interrupted) == first

@@ -256,7 +256,7 @@ def test_a_run_that_had_ended_early_is_not_trained_further(run: Run, monkeypatch
     recipe: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-9, "early_stopping_patience": 2}
     whole = content(run("whole", **recipe))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("stages.train.train.load_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("stages.train.resume.load_weights", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run("resumed", **recipe)
     assert content(run("resumed", **recipe)) == whole
 
@@ -266,7 +266,7 @@ def test_a_kill_while_checkpoints_are_removed_leaves_none_that_is_half_there(
 ) -> None:
     whole = content(run("whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("stages.train.checkpoints.shutil.rmtree", half_remove)
+        patch.setattr("stages.shared.runtime.publish.shutil.rmtree", half_remove)
         run("resumed")
     assert content(run("resumed")) == whole
 
@@ -274,13 +274,25 @@ def test_a_kill_while_checkpoints_are_removed_leaves_none_that_is_half_there(
 REMOVE = shutil.rmtree
 
 
-def half_remove(folder: Path, ignore_errors: bool = False) -> None:
+def half_remove(folder: Path) -> None:
     """Removes a file of every checkpoint, then is killed."""
     if folder.name == "discarded" and folder.exists():
         for file in folder.glob("*/optimizer.pt"):
             file.unlink()
         raise KeyboardInterrupt
-    REMOVE(folder, ignore_errors=ignore_errors)
+    REMOVE(folder)
+
+
+def test_a_torn_file_of_the_loss_so_far_does_not_end_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 8)
+        run(minutes=1e-9)
+    (run.folder / "live.csv").write_bytes(b"step,train_loss\n1,0.5\n,\xff")
+    run()
+    assert [line.partition(",")[0] for line in (run.folder / "live.csv").read_text().splitlines()] == [
+        "step",
+        *(str(step) for step in (8, 9, 10)),
+    ]
 
 
 def test_a_batch_that_does_not_divide_is_refused(run: Run) -> None:

@@ -14,10 +14,15 @@ EXECUTION = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
 SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "train.csv"
 
 
+def sample_pairs() -> list[dict[str, str]]:
+    """Returns the sample's training pairs, as csv rows."""
+    with SAMPLE.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def sample_texts() -> list[str]:
     """Returns both texts of the sample's training pairs."""
-    with SAMPLE.open(encoding="utf-8", newline="") as stream:
-        return [row[name] for row in csv.DictReader(stream) for name in ("sentence1", "sentence2")]
+    return [row[name] for row in sample_pairs() for name in ("sentence1", "sentence2")]
 
 
 def wordpieces() -> dict[str, int]:

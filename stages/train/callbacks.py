@@ -83,10 +83,11 @@ class Live(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Starts the file anew, or keeps the rows of the steps that a resumed run does not repeat."""
         self.every = max(1, state.max_steps // LIVE_ROWS)
-        rows = (
-            self.file.read_text(encoding="utf-8").splitlines()[1:] if state.global_step and self.file.exists() else []
-        )
-        kept = [row for row in rows if int(row.partition(",")[0]) <= state.global_step]
+        try:
+            rows = self.file.read_text(encoding="utf-8").splitlines()[1:]
+            kept = [row for row in rows if int(row.partition(",")[0]) <= state.global_step]
+        except (OSError, ValueError):  # none yet, or none of ours
+            kept = []
         self.file.write_text("\n".join(["step,train_loss", *kept, ""]), encoding="utf-8")
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import torch
 from datasets import Dataset
 from pydantic import Field
-from safetensors.torch import load_model
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -34,10 +33,12 @@ from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.splits import load_splits
 from stages.shared.task.scoring import check_metrics
 from stages.shared.task.task import Task, read_task
-from stages.train.checkpoints import checkpoint_of, checkpoints, discard, run_folder, step_of
+from stages.train.checkpoints import discard, run_folder
 from stages.train.dropout import draw_by_step
 from stages.train.recipe import environment, recipe_key
-from stages.train.trainer import ResumableTrainer, kept_row
+from stages.train.resume import train_to_the_end
+from stages.train.trainer import ResumableTrainer
+from stages.train.weights import save_for_use
 
 LAUNCHER = ElasticLauncher(lambda p, execution: p.processes, over_nodes=True)
 
@@ -99,33 +100,21 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     )
     assert run is not None
 
-    trainer = make_trainer(
-        p,
-        execution,
-        task,
-        device,
-        batches,
-        files.pretrained,
-        run,
-        splits["train"],
-        splits[validation],
-    )
-    found = checkpoints(run)
-    if found and rank() == 0:
-        print(f"train: going on from step {step_of(found[-1])}", file=sys.stderr)
-    trainer.resume(found[-1] if found else None)
+    def make() -> ResumableTrainer:
+        return make_trainer(
+            p, execution, task, device, batches, files.pretrained, run, splits["train"], splits[validation]
+        )
+
+    trainer, kept = train_to_the_end(make, run, task, p.keep)
     if rank() > 0:
         return
-
-    kept = kept_row(trainer.history, task, p.keep)
-    load_model(trainer.model, checkpoint_of(run, int(kept["step"])) / "model.safetensors")
     with publish(files.finetuned, files.history, files.selection, files.environment) as (
         model,
         history,
         selection,
         facts_out,
     ):
-        trainer.model.save_pretrained(model)
+        save_for_use(trainer.model, model)
         copy_tokenizer(files.pretrained, model)
         write_history(history, trainer.history)
         write_records(

@@ -1,7 +1,5 @@
 """The `Trainer` of transformers, made exact: batches by (seed, epoch), averaged accumulation, whole checkpoints."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,15 @@ from transformers import EvalPrediction, PrinterCallback, Trainer
 
 from stages.shared.model.collectives import barrier, gather
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.publish import write_json
+from stages.shared.runtime.publish import remove, write_json
 from stages.shared.runtime.rank import rank, world_size
 from stages.shared.task.scoring import METRICS, score
 from stages.shared.task.task import Task
 from stages.train.callbacks import Epochs, Live, Timer
-from stages.train.checkpoints import HISTORY, PARTIAL, checkpoint_of, put_in_place
+from stages.train.checkpoints import HISTORY, PARTIAL, WEIGHTS, Rows, checkpoint_of, put_in_place, read_history
 from stages.train.dropout import StepDropout
 from stages.train.order import EpochSampler, LengthSampler, StepBatches, WeightedRows
+from stages.train.weights import load_weights, save_weights
 
 
 class ResumableTrainer(Trainer):
@@ -44,7 +43,7 @@ class ResumableTrainer(Trainer):
         self.dropout = dropout
         self.turn = 0  # forward passes of the step so far
         self.patience = patience
-        self.history: list[dict[str, float]] = []
+        self.history: Rows = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
         super().__init__(compute_metrics=self._compute_metrics, **arguments)
@@ -121,7 +120,7 @@ class ResumableTrainer(Trainer):
         run = Path(self.args.output_dir)
         partial = run / PARTIAL
         if rank() == 0:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
         barrier()
         super()._save_checkpoint(model, trial)  # of rank 0 everything, of the others the random numbers' state
         loss_sums = gather(self.loss_sum.item())
@@ -132,12 +131,24 @@ class ResumableTrainer(Trainer):
             put_in_place(written, run, best)
         barrier()
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Writes the weights alone: what else the model is made of is in the recipe."""
+        if self.args.should_save:
+            assert output_dir is not None
+            folder = Path(output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_weights(self.model, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Restores every tensor; Trainer's own leaves out those that it does not find under their names."""
+        load_weights(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+
     def resume(self, checkpoint: Path | None) -> None:
         """Trains from `checkpoint`, or from the start; a run that had ended there is not trained further."""
         if checkpoint is not None:
-            kept = json.loads((checkpoint / HISTORY).read_text(encoding="utf-8"))
-            self.history, self.loss_steps = kept["rows"], kept["loss_steps"]
-            self.loss_sum = torch.tensor(kept["loss_sums"][rank()], dtype=torch.float64)
+            so_far = read_history(checkpoint)
+            self.history, self.loss_steps = so_far["rows"], so_far["loss_steps"]
+            self.loss_sum = torch.tensor(so_far["loss_sums"][rank()], dtype=torch.float64)
             if self.exhausted():
                 return
         elif rank() > 0:
@@ -166,7 +177,7 @@ def example_losses(problem_type: str, logits: torch.Tensor, labels: torch.Tensor
     return functional.mse_loss(logits[:, 0], labels, reduction="none")
 
 
-def kept_row(history: list[dict[str, float]], task: Task, keep: str) -> dict[str, float]:
+def kept_row(history: Rows, task: Task, keep: str) -> dict[str, float]:
     """Returns the row of the epoch that becomes the model: the last one, or the first of those with the best score."""
     if keep == "last":
         return history[-1]

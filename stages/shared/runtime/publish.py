@@ -20,9 +20,9 @@ def publish(*targets: Path) -> Iterator[list[Path]]:
     partials = [target.with_name(f".{target.name}.partial") for target in targets]
     with ExitStack() as cleanup:
         for partial in partials:
-            _remove(partial)  # a killed run's
+            remove(partial)  # a killed run's
             partial.parent.mkdir(parents=True, exist_ok=True)
-            cleanup.callback(_remove, partial)
+            cleanup.callback(remove, partial)
         try:
             yield partials
         except Exception as error:  # asked before the partial outputs are removed and there is space again
@@ -30,7 +30,7 @@ def publish(*targets: Path) -> Iterator[list[Path]]:
                 raise OSError(errno.ENOSPC, "No space left on device") from error
             raise
         for partial, target in zip(partials, targets, strict=True):
-            _remove(target)
+            remove(target)
             partial.rename(target)
 
 
@@ -56,7 +56,8 @@ def write_records(file: Path, name: str, records: Sequence[Mapping[str, Any]]) -
     write_json(file, {name: list(records)})
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes whatever lies there, if anything does; of a link, the link alone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
