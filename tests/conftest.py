@@ -2,7 +2,9 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch  # noqa: F401  (first: stages.tokenize.tokenize hides it from transformers, which the other stages need whole)
@@ -35,6 +37,24 @@ def checkpoint_files(tiny_checkpoint: Path) -> Files:
 def download(tmp_path: Path, tiny_checkpoint: Path) -> Downloader:
     """Runs the stage's program in tmp_path."""
     return Downloader(tmp_path, tiny_checkpoint)
+
+
+@pytest.fixture
+def run_download(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[str, Any]]:
+    """Runs the stage's story on tmp_path/data, with changes of its parameters, and returns the splits that it wrote."""
+    from datasets import load_from_disk
+
+    from stages.download.download import DownloadFiles, download
+    from tests.tables import params
+    from tests.tiny import EXECUTION
+
+    def run(**changes: Any) -> dict[str, Any]:
+        files = DownloadFiles(tmp_path / "raw", tmp_path / "pretrained", tmp_path / "data.json")
+        download(params(tiny_checkpoint, tmp_path / "data", **changes), EXECUTION, files)
+        return dict(load_from_disk(str(tmp_path / "raw")))
+
+    (tmp_path / "data").mkdir()
+    return run
 
 
 @pytest.fixture

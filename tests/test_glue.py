@@ -13,7 +13,7 @@ from datasets import load_from_disk
 from scipy import stats
 from sklearn import metrics as reference
 
-from stages.download.hub import GLUE
+from stages.download.glue import GLUE
 from stages.shared.task.scoring import score
 from stages.shared.task.task import Task, read_task
 from tests.hub import Hub
@@ -24,7 +24,7 @@ NAMES = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli", "
 MNLI_SPLITS = ["train", "validation_matched", "validation_mismatched"]
 ENTAILMENT = ["entailment", "neutral", "contradiction"]
 
-# Written down from the dataset card and the GLUE paper, apart from the table in stages/download/hub.py:
+# Written down from the dataset card and the GLUE paper, apart from the table in stages/download/glue.py:
 # texts, label names, metrics.
 OFFICIAL: dict[str, tuple[int, list[str], list[str]]] = {
     "cola": (1, ["unacceptable", "acceptable"], ["matthews_correlation"]),

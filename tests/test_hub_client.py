@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from huggingface_hub.utils import get_session, httpx
 
-from stages.download.door import Unreachable, open_door
+from stages.download.hub_client import Unreachable, open_session
 from tests.hub import Fault, Hub
 from tests.repositories import NEW, OLD
 
@@ -28,7 +28,7 @@ def address(hub: Hub, file: str) -> str:
 
 def fetch(hub: Hub, file: str = "weights.bin", seconds: float = 10) -> bytes:
     """Streams a file as the Hub's libraries do."""
-    with open_door(seconds), get_session().stream("GET", address(hub, file)) as response:
+    with open_session(seconds), get_session().stream("GET", address(hub, file)) as response:
         return response.read()
 
 
@@ -59,7 +59,7 @@ def test_what_has_come_is_not_asked_for_again(hub: Hub) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_answer_that_will_not_change_is_asked_for_once(status: int, hub: Hub) -> None:
     hub.faults = [Fault("", status=status)]
-    with open_door(10):
+    with open_session(10):
         assert get_session().get(address(hub, "small.txt")).status_code == status
     assert len(hub.seen) == 1
 
@@ -104,7 +104,7 @@ def test_nobody_without_a_network_waits_for_long() -> None:
 
 
 def test_an_address_that_is_none_is_not_tried_again() -> None:
-    with open_door(1000), pytest.raises(httpx.UnsupportedProtocol):
+    with open_session(1000), pytest.raises(httpx.UnsupportedProtocol):
         get_session().get("hub.example.org/someone/model")
 
 
@@ -116,7 +116,7 @@ def test_a_slow_transfer_that_is_alive_is_not_cut(hub: Hub) -> None:
 
 def test_starting_over_and_over_is_given_up_though_bytes_come(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that cannot send parts, and breaks off at the same place each time, brings nothing new."""
-    monkeypatch.setattr("stages.download.door.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("stages.download.hub_client.FIRST_PAUSE_SECONDS", 0.001)
     hub.faults, hub.ranges = [Fault("", keep=200_000)], False
     with pytest.raises(Unreachable, match=r"200000 bytes came, 12 attempts in \d+ s\); "):
         fetch(hub, seconds=1000)
@@ -132,13 +132,13 @@ def test_the_first_request_that_is_given_up_ends_the_others(hub: Hub) -> None:
         except Unreachable as error:
             ended.append(str(error))
 
-    with open_door(1000) as door:
+    with open_session(1000) as session:
         thread = threading.Thread(target=wait_for_all)
         thread.start()
         while not hub.seen:
             assert thread.is_alive()
         with pytest.raises(Unreachable):
-            raise door.fail("another file: lost", "go home")
+            raise session.fail("another file: lost", "go home")
         thread.join(30)
     assert ended == ["another file: lost; go home"]
 
@@ -147,7 +147,7 @@ def test_a_file_at_the_storage_host_is_called_by_its_name_and_its_signature_is_n
     hub.repositories["model", "someone/model"][OLD]["model.safetensors"] = CONTENT
     hub.storage = True
     hub.faults = [Fault("/storage/", status=500)]
-    with open_door(1), pytest.raises(Unreachable, match=r"model.safetensors: the answer was 500") as raised:
+    with open_session(1), pytest.raises(Unreachable, match=r"model.safetensors: the answer was 500") as raised:
         head = get_session().head(address(hub, "model.safetensors"), follow_redirects=False)
         get_session().get(head.headers["Location"])
     assert not re.search("signature|storage", str(raised.value))
