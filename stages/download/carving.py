@@ -47,6 +47,7 @@ def carve(
     if not wanted:
         return dict(splits)
     train = splits["train"]
+    # Groups of rows with the same text are drawn, each by the label of its first row.
     _, first_row, group = np.unique(text_codes([train]).codes[0], return_index=True, return_inverse=True)
     parts = draw(strata(train)[first_row], list(wanted.values()), np.random.default_rng(seed))[group]
     if len(np.unique(parts)) <= len(wanted):

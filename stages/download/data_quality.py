@@ -40,6 +40,7 @@ def text_codes(splits: Sequence[Dataset]) -> TextCodes:
         keys, flags, blank = bytearray(), bytearray(), 0
         for batch in table.to_batches(BATCH_ROWS):
             for texts in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                # Texts that differ in case or white space alone are the same to a reader, and to many tokenizers.
                 parts = [" ".join(text.casefold().split()) for text in texts]
                 blank += "" in parts
                 flags.append(parts[0] > parts[-1])
@@ -68,6 +69,7 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> dict[
     for (name, split), codes, swapped, empty in zip(splits.items(), *texts, strict=True):
         values = label_values(split)
         faults = {"duplicates": len(codes) - len(np.unique(codes)), "empty_texts": empty}
+        # A pair in the other order may rightly have another label: b may follow from a, and a not from b.
         faults["conflicting_labels"] = _conflicts(2 * codes + swapped, values)
         facts.append({"split": name, "examples": len(split)} | _balance(values, label_names) | faults)
     shared = []

@@ -73,12 +73,13 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
     """
     network_timeout = execution.network_timeout_seconds
     with publish(files.raw, files.pretrained, files.data) as (raw, pretrained, data):
-        scratch = raw / "scratch"
+        scratch = raw / "scratch"  # It lies on the disk of the outputs, and goes with them if the stage fails.
         scratch.mkdir(parents=True)
         source = read_source(p, network_timeout, scratch)
         splits, label_names = canonical_splits(source)
         fractions = {"validation": p.validation_fraction, "test": p.test_fraction}
         splits = in_order(carve(splits, fractions, p.split_seed, scratch))
+        # Data that is refused is refused before a checkpoint of gigabytes is fetched.
         facts = describe(splits, label_names)
         print(format_table(facts))
         check_leakage(facts, p.on_leakage)

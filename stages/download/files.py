@@ -81,6 +81,7 @@ def _place(files: Sequence[Path]) -> str:
 
 
 def _hash(files: Mapping[str, Sequence[Path]]) -> str:
+    """Returns what stands for a commit in task.json; no path goes into it, so that moved files have the same hash."""
     digest = hashlib.sha256()
     for split, shards in files.items():
         for file in shards:

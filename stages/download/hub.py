@@ -51,6 +51,7 @@ def read_hub(
         check_split_name(split)
     repository = name.partition(":")[0]
     commit, files = look_up("dataset", repository, revision, time_limit)
+    # `datasets` no longer runs such programs either, but it would say so only when it loads, and not what to do.
     script = f"{repository.rpartition('/')[2]}.py"
     if script in files:
         raise BadInput(
@@ -117,6 +118,7 @@ def look_up(kind: Kind, repository: str, revision: str | None, time_limit: float
             f"{what}: asked {constants.ENDPOINT} for commit {revision or 'main'}, the answer is of {commit}; "
             f"{CHECK_ENDPOINT}"
         )
+    # The newest commit is another one tomorrow, and the same parameters would then give other results.
     if revision is None:
         print(
             f"download: warning: {what} is not pinned; paste into params.yaml: {kind}_revision: {commit}",
@@ -130,6 +132,7 @@ def _check_card(repository: str, commit: str, time_limit: float) -> None:
     with hub_session(f"dataset {repository}", time_limit):
         card = HfApi().hf_hub_download(repository, "README.md", repo_type="dataset", revision=commit)
         for config in DatasetCard.load(card).data.to_dict().get("configs") or []:
+            # The paths of a configuration are relative to the repository, unless they are addresses.
             address = re.search(r'[a-z0-9]+://[^"]+', json.dumps(config))
             if address is not None:
                 raise BadInput(
@@ -210,6 +213,7 @@ def _intact(kind: Kind, repository: str, commit: str, patterns: list[str], fetch
             )
             if size is None:
                 raise
+            # The library shortens a long name at its beginning, to (…) and what may be half a folder.
             damaged = f"{re.sub('^.….[^/]*/', '', size[2])} is damaged: it {size[1]}"
         if not damaged:
             return fetched
@@ -221,6 +225,7 @@ def _remove_damaged(kind: Kind, repository: str, commit: str, patterns: list[str
     checked = HfApi().verify_repo_checksums(repository, repo_type=REPO_TYPES[kind], revision=commit)
     damaged = [file for file in checked.mismatches if any(fnmatchcase(file["path"], pattern) for pattern in patterns)]
     for file in damaged:
+        # In the Hub's cache a file's name is a link to its content, and a content that stays would be linked again.
         name = checked.verified_path / file["path"]
         name.resolve().unlink(missing_ok=True)
         name.unlink(missing_ok=True)

@@ -60,6 +60,7 @@ def _encode_numbers(splits: LabelledSplits, labelling: Labelling) -> Encoded:
                 f"{labels.place}: row {row + 1}: a regression needs numbers in its label column, "
                 f"found {str(values[row])[:40]!r}"
             )
+        # A whole number beyond 2**24 is rounded, as other numbers are; a safe cast would refuse it.
         numbers = labels.values.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
         finite = pc.is_finite(numbers)
         if not pc.all(finite).as_py():
@@ -99,16 +100,16 @@ def _encode_sets(splits: LabelledSplits, labelling: Labelling) -> Encoded:
 def _scalars(labels: Labels, labelling: Labelling) -> Labels:
     """Makes sure that labels are texts or whole numbers; 1.0 is taken for 1."""
     values = labels.values
-    found: Any = values.type
+    wrong: Any = values.type
     if pa.types.is_floating(values.type):
         whole = pc.and_(pc.equal(values, pc.round(values)), pc.less(pc.abs(values), WHOLE_FLOATS_BELOW))
         if pc.all(whole).as_py():
             return replace(labels, values=values.cast(pa.int64()))
-        found = values.filter(pc.invert(whole))[0].as_py()
+        wrong = values.filter(pc.invert(whole))[0].as_py()
     if not (pa.types.is_integer(values.type) or is_text(values.type)):
         raise BadInput(
             f"{labels.place}: column {labelling.label_column!r}: a class is a text or a whole number, "
-            f"found {found}; check download.problem_type"
+            f"found {wrong}; check download.problem_type"
         )
     return labels
 
@@ -151,11 +152,12 @@ def _name_labels(splits: LabelledSplits, names: list[str] | None) -> tuple[dict[
     names_given = names is not None
     if names is None:
         names = [str(value) for value in sorted(distinct["train"])]
-    # Labels are names, all of them, or positions, all of them: one that is a name makes the others names.
+    # Labels are either all names or all positions, because 1 could be both; a single one that is a name decides it.
     if any(str(value) in names for value in everywhere):
         index_of = {value: names.index(str(value)) for value in everywhere if str(value) in names}
     else:
         index_of = {value: value for value in everywhere if isinstance(value, int) and 0 <= value < len(names)}
+    # A class without an example in train cannot be learned, and its column of the logits would stay at random.
     seen = {index_of.get(value) for value in distinct["train"]}
     for split, values in distinct.items():
         for value in values:
@@ -172,6 +174,7 @@ def _name_labels(splits: LabelledSplits, names: list[str] | None) -> tuple[dict[
 
 
 def _some(names: Sequence[str]) -> str:
+    """Lists names for a message, the first ones where they are many."""
     more = len(names) - MAX_LISTED_NAMES
     return str(names) if more <= 0 else f"{names[:MAX_LISTED_NAMES]} and {more} more"
 

@@ -85,7 +85,7 @@ def _read_jsonl(file: Path, split: str, labelling: Labelling) -> Batches:
     open_text = gzip.open if file.suffix == ".gz" else open
     names: dict[str, None] = {}
     done = 0
-    with open_text(file, "rt", encoding="utf-8-sig") as lines:
+    with open_text(file, "rt", encoding="utf-8-sig") as lines:  # Some editors begin a file with a byte order mark.
         while rows := list(islice(_objects(file, lines), BATCH_ROWS)):
             columns = {}
             for name in labelling.columns:
@@ -97,6 +97,7 @@ def _read_jsonl(file: Path, split: str, labelling: Labelling) -> Batches:
             names |= dict.fromkeys(name for row in rows for name in row)
             done += len(rows)
             yield pa.record_batch({name: column.cast(pa.string()) for name, column in columns.items()})
+    # Rows may leave out what they have no value for, so a column is missing only if it is in none of them.
     if done:
         labelling.columns_of(list(names), split, str(file))
 

@@ -70,7 +70,7 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
 
 def _inside(folder: Path) -> list[Path]:
     """Returns the tables in a split's folder; where `datasets` saved it, its own list, without its caches."""
-    state = folder / "state.json"
+    state = folder / "state.json"  # `Dataset.save_to_disk` writes it, and `Dataset.map` leaves caches beside it.
     if state.is_file():
         saved = json.loads(state.read_text(encoding="utf-8"))
         return [folder / file["filename"] for file in saved["_data_files"]]
@@ -86,6 +86,7 @@ def _by_pattern(folder: Path, patterns: Mapping[str, str]) -> dict[str, list[Pat
     for split, pattern in patterns.items():
         key = f"params.yaml: download.split_files: {split}"
         check_split_name(split)
+        # DVC watches the folder dataset_files, and a file outside of it could change without a rerun.
         if not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise BadInput(f"{key}: expected a pattern inside download.dataset_files, got {pattern!r}")
         try:

@@ -34,6 +34,7 @@ def draw(groups: np.ndarray, fractions: Sequence[float], generator: np.random.Ge
     parts = np.zeros(len(groups), dtype=np.int8)
     for stratum in np.unique(groups):
         members = generator.permutation(np.flatnonzero(groups == stratum))
+        # The last group of a stratum stays in train, because a class that train never shows cannot be learned.
         start = 0
         for number, fraction in enumerate(fractions, 1):
             end = min(start + round(fraction * len(members)), len(members) - 1)
