@@ -15,7 +15,7 @@ import pyarrow as pa
 from safetensors.numpy import load_file
 
 
-class Verdict(IntEnum):
+class Agreement(IntEnum):
     """How alike two artifacts are, from best to worst."""
 
     IDENTICAL = 0
@@ -28,13 +28,13 @@ class Verdict(IntEnum):
         return WORDS[self]
 
 
-WORDS = {
-    Verdict.IDENTICAL: "identical bytes",
-    Verdict.EQUAL: "equal content",
-    Verdict.WITHIN: "differs, within tolerance",
-    Verdict.UNKNOWN: "differs, by how much cannot be said",
-    Verdict.BEYOND: "differs, beyond tolerance",
-}
+WORDS = (
+    "identical bytes",
+    "equal content",
+    "differs, by how much cannot be said",
+    "differs, within tolerance",
+    "differs, beyond tolerance",
+)
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,29 @@ class Tolerance:
     metrics: float = 0.005  # absolute difference of a number in a json or csv file
 
 
-EXACT = ("epoch", "step", "learning_rate", "examples")  # numbers that no rounding touches
+UNROUNDED = ("epoch", "step", "learning_rate", "examples")  # numbers that no rounding touches
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileComparison:
     """The outcome for one file."""
 
     path: str
-    verdict: Verdict
+    verdict: Agreement
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def compare_files(path: str, old: Path, new: Path, tolerance: Tolerance) -> Comparison:
+def compare_files(path: str, old: Path | None, new: Path, tolerance: Tolerance) -> FileComparison:
     """Compares two versions of the file `path`, by its kind where the bytes differ."""
-    if not old.exists() or not new.exists():
-        return Comparison(path, Verdict.BEYOND, {"only in": "the new run" if new.exists() else "the revision"})
+    if old is None or not old.exists() or not new.exists():
+        return FileComparison(path, Agreement.BEYOND, {"only in": "the new run" if new.exists() else "the revision"})
     if _digest(old) == _digest(new):
-        return Comparison(path, Verdict.IDENTICAL)
+        return FileComparison(path, Agreement.IDENTICAL)
     compare = _BY_KIND.get(new.suffix)
     if compare is None:
-        return Comparison(path, Verdict.UNKNOWN)
+        return FileComparison(path, Agreement.UNKNOWN)
     verdict, figures = compare(old, new, tolerance)
-    return Comparison(path, verdict, figures)
+    return FileComparison(path, verdict, figures)
 
 
 def _digest(file: Path) -> str:
@@ -77,14 +77,14 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
-Outcome = tuple[Verdict, dict[str, Any]]
+Judgement = tuple[Agreement, dict[str, Any]]  # how alike, and the figures that say so
 
 
-def _compare_weights(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
+def _compare_weights(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
     one, two = load_file(old), load_file(new)
     shapes = [{name: (array.shape, str(array.dtype)) for name, array in tensors.items()} for tensors in (one, two)]
     if shapes[0] != shapes[1]:
-        return Verdict.BEYOND, {"tensors": "other names, shapes or dtypes"}
+        return Agreement.BEYOND, {"tensors": "other names, shapes or dtypes"}
     largest, total, count = 0.0, 0.0, 0
     for name in one:
         gap = _gap(one[name], two[name])
@@ -93,11 +93,11 @@ def _compare_weights(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
     return _graded(largest, tolerance.weights), {"largest": largest, "mean": total / count}
 
 
-def _compare_arrays(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
+def _compare_arrays(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
     """Compares logits, float32[examples, columns], or labels, int64[examples] or float32[examples, ...]."""
     one, two = np.load(old), np.load(new)
     if (one.shape, one.dtype) != (two.shape, two.dtype):
-        return Verdict.BEYOND, {"shape": f"{one.dtype}{list(one.shape)} -> {two.dtype}{list(two.shape)}"}
+        return Agreement.BEYOND, {"shape": f"{one.dtype}{list(one.shape)} -> {two.dtype}{list(two.shape)}"}
     gap = _gap(one, two)
     figures: dict[str, Any] = {"largest": float(gap.max(initial=0.0)), "mean": float(gap.mean())}
     if one.ndim != 2 or one.shape[1] < 2 or new.stem != "logits":
@@ -105,7 +105,7 @@ def _compare_arrays(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
     flipped = int(np.sum(one.argmax(axis=1) != two.argmax(axis=1)))
     figures |= {"flipped": flipped, "of": len(one)}
     verdict = _graded(figures["largest"], tolerance.logits)
-    return (Verdict.BEYOND if flipped > tolerance.flips * len(one) else verdict), figures
+    return (Agreement.BEYOND if flipped > tolerance.flips * len(one) else verdict), figures
 
 
 def _gap(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -115,24 +115,24 @@ def _gap(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         return np.where(same, 0.0, np.abs(one.astype(np.float64) - two.astype(np.float64)))
 
 
-def _compare_tables(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
+def _compare_tables(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
     one, two = (pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in (old, new))
     if one.equals(two):
-        return Verdict.EQUAL, {"rows": one.num_rows}
+        return Agreement.EQUAL, {"rows": one.num_rows}
     if one.schema != two.schema:
-        return Verdict.BEYOND, {"columns": f"{one.column_names} -> {two.column_names}"}
+        return Agreement.BEYOND, {"columns": f"{one.column_names} -> {two.column_names}"}
     same = min(one.num_rows, two.num_rows)
     pairs = zip(one.slice(0, same).to_pylist(), two.slice(0, same).to_pylist(), strict=True)
     changed = sum(before != after for before, after in pairs) + abs(one.num_rows - two.num_rows)
-    return Verdict.BEYOND, {"rows changed": changed, "of": one.num_rows}
+    return Agreement.BEYOND, {"rows changed": changed, "of": one.num_rows}
 
 
-def _compare_json(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
+def _compare_json(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
     one, two = (dict(_leaves(json.loads(file.read_text(encoding="utf-8")))) for file in (old, new))
     return _compare_values(one, two, tolerance)
 
 
-def _compare_csv(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
+def _compare_csv(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
     tables = []
     for file in (old, new):
         with file.open(encoding="utf-8", newline="") as stream:
@@ -143,15 +143,15 @@ def _compare_csv(old: Path, new: Path, tolerance: Tolerance) -> Outcome:
     return _compare_values(tables[0], tables[1], tolerance)
 
 
-def _compare_values(one: dict[str, Any], two: dict[str, Any], tolerance: Tolerance) -> Outcome:
-    figures, worst = {}, Verdict.EQUAL
+def _compare_values(one: dict[str, Any], two: dict[str, Any], tolerance: Tolerance) -> Judgement:
+    figures, worst = {}, Agreement.EQUAL
     for name in sorted(one.keys() | two.keys()):
         before, after = one.get(name), two.get(name)
         if before == after:
             continue
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, after))
         gap = abs(after - before) if numbers and after is not None and before is not None else math.inf
-        worst = max(worst, _graded(gap, 0.0 if name.endswith(EXACT) else tolerance.metrics))
+        worst = max(worst, _graded(gap, 0.0 if name.endswith(UNROUNDED) else tolerance.metrics))
         figures[name] = f"{before} -> {after}"
     return worst, figures
 
@@ -174,13 +174,15 @@ def _number(cell: str) -> float | str:
         return cell
 
 
-def _graded(gap: float, limit: float) -> Verdict:
+def _graded(gap: float, limit: float) -> Agreement:
     if gap == 0.0:
-        return Verdict.EQUAL
-    return Verdict.WITHIN if gap <= limit + 1e-9 else Verdict.BEYOND  # 0.505 - 0.5 is above 0.005; NaN is beyond all
+        return Agreement.EQUAL
+    return (
+        Agreement.WITHIN if gap <= limit + 1e-9 else Agreement.BEYOND
+    )  # 0.505 - 0.5 is above 0.005; NaN is beyond all
 
 
-_BY_KIND: dict[str, Callable[[Path, Path, Tolerance], Outcome]] = {
+_BY_KIND: dict[str, Callable[[Path, Path, Tolerance], Judgement]] = {
     ".arrow": _compare_tables,
     ".csv": _compare_csv,
     ".json": _compare_json,

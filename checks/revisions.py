@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
-from dvc_data.hashfile.hash_info import HashInfo
-from dvc_data.hashfile.tree import Tree
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from checks.why import changed_inputs, hashed
+from checks.cli import Unanswerable
+from checks.dvc_internals import Content, cached_file, cached_listing, content_of, find_commit, pull
 
 WORKSPACE = "workspace"
-
-
-class Unanswerable(Exception):  # noqa: N818  (it names what happened)
-    """The check cannot be made; the message is one line."""
+MOST_COMMITS = 10  # of a path in Git, searched for the content that dvc.lock records; 0.01 to 0.03 s each
 
 
 def git(root: Path, *arguments: str) -> str | None:
@@ -90,52 +86,48 @@ class Revision:
             f"{self.name}: no stage in its dvc.lock makes {out}; run `dvc repro` there and commit the lock"
         )
 
-    def files(self, folder: str) -> dict[str, Path]:
-        """Returns where the files of a folder that is an out lie; those that its dvc.lock names, from the cache.
+    def files(self, out: str) -> dict[str, Path]:
+        """Returns where the files of an out that DVC keeps lie, by their names in its folder; of a file, by ".".
 
-        What the cache lacks comes from the remote, if there is one. The workspace's own folder is taken only if it is
-        what the lock says: after a `git checkout` without `dvc checkout` it is another branch's.
+        What the cache lacks comes from the default remote of today's configuration, if there is one. The workspace's
+        own files are taken only if they are what the lock says: after a `git checkout` without `dvc checkout` they are
+        another branch's.
 
         Raises:
             Unanswerable: they are nowhere.
         """
-        md5 = self.hash(folder)
-        found = self._cached(md5) or self._here(folder, md5)
+        md5 = self.hash(out)
+        found = self._cached(md5) or self._in_workspace(out, md5)
         if found is None:
-            self._fetch(md5)
+            try:
+                pull(self.repo, [md5])
+                pull(self.repo, (_listing(self.repo, md5) or {}).values())
+            except (DvcException, OSError):
+                pass  # there is no remote, or it lacks them or does not answer: that they are nowhere is said below
             found = self._cached(md5)
         if found is None:
             where = (
                 "run `dvc repro`" if self.commit is None else f"`git checkout {self.name}` and `dvc repro` make it anew"
             )
-            raise Unanswerable(f"{self.name}: {folder} is neither in the cache nor in a remote; {where}")
+            raise Unanswerable(f"{self.name}: {out} is neither in the cache nor in a remote; {where}")
         return found
 
-    def _here(self, folder: str, md5: str) -> dict[str, Path] | None:
-        here = self.root / folder
-        if self.commit is not None or not here.is_dir():
-            return None
-        if hashed(self.repo.fs, str(here), self.repo).hash_info.value != md5:
-            return None
-        return {file.relative_to(here).as_posix(): file for file in here.rglob("*") if file.is_file()}
-
     def _cached(self, md5: str) -> dict[str, Path] | None:
-        if not self.repo.cache.local.exists(md5):
+        listing = _listing(self.repo, md5)
+        files = {name: cached_file(self.repo, value) for name, value in (listing or {}).items()}
+        return files if listing is not None and all(file.exists() for file in files.values()) else None
+
+    def _in_workspace(self, out: str, md5: str) -> dict[str, Path] | None:
+        path = self.root / out
+        if self.commit is not None or not path.exists():
             return None
-        files = {"/".join(key): Path(self.repo.cache.local.oid_to_path(info.value)) for key, info in self._listing(md5)}
-        return files if all(file.exists() for file in files.values()) else None
+        content = content_of(self.repo, str(path))
+        names = ["."] if content.files is None else content.files
+        return {name: path / name for name in names} if content.md5 == md5 else None
 
-    def _listing(self, md5: str) -> list[tuple[tuple[str, ...], HashInfo]]:
-        tree = Tree.load(self.repo.cache.local, HashInfo("md5", md5))
-        return [(key, info) for key, (_, info) in tree.iteritems()]
 
-    def _fetch(self, md5: str) -> None:
-        """Brings a folder from the default remote of today's configuration, which old revisions need not know."""
-        try:
-            self.repo.cloud.pull([HashInfo("md5", md5)])
-            self.repo.cloud.pull([info for _, info in self._listing(md5)])
-        except (DvcException, OSError):  # no remote, or one that lacks it or does not answer
-            return
+def _listing(repo: Any, md5: str) -> dict[str, str] | None:
+    return cached_listing(repo, md5) if md5.endswith(".dir") else {".": md5}
 
 
 def find_revision(repo: Any, name: str) -> Revision:
@@ -144,31 +136,44 @@ def find_revision(repo: Any, name: str) -> Revision:
     Raises:
         Unanswerable: there is none.
     """
-    from dvc.scm import resolve_rev  # here, since it brings all of DVC's Git backends
-    from scmrepo.exceptions import SCMError
-
-    try:
-        return Revision(name, resolve_rev(repo.scm, name), repo)
-    except (DvcException, SCMError):
-        raise Unanswerable(f"no revision {name!r} in this repository; `git branch --all` lists its branches") from None
+    commit = find_commit(repo, name)
+    if commit is None:
+        raise Unanswerable(f"no revision {name!r} in this repository; `git branch --all` lists its branches")
+    return Revision(name, commit, repo)
 
 
-def stale(repo: Any) -> list[str]:
-    """Says what in the workspace is no longer what its last run was made with, but for what the stages made: as
-    `dvc status` does, whole folders, commands and newly listed deps included.
+def find_in_git(repo: Any, path: Path, md5: str) -> tuple[str, Content] | None:
+    """Finds the newest of a path's last commits in which it had this content; None if no commit had."""
+    root = Path(repo.scm.root_dir)
+    if not path.is_relative_to(root):
+        return None
+    name = path.relative_to(root).as_posix()
+    for commit in (git(root, "log", f"--max-count={MOST_COMMITS}", "--format=%H", "--", name) or "").split():
+        try:
+            content = content_of(repo, name, commit)
+        except FileNotFoundError:  # this commit deleted it
+            continue
+        if content.md5 == md5:
+            return commit, content
+    return None
 
-    What a stage made may be another branch's, or not there at all: of `metrics/`, which are in Git, checks.verify's
-    `belonging` knows.
+
+def folder_changes(repo: Any, path: Path, md5: str) -> dict[str, str] | None:
+    """Says of each file of a folder that was added, changed or removed since it had this hash, which of the three.
+
+    Returns:
+        None if nobody knows the old files: DVC's cache has the folders that stages made, and Git has others.
     """
-    status = repo.status()
-    stages = repo.index.stages
-    # Data under `dvc add` have no stage that makes them: they count where they are there.
-    made = [out for stage in stages for out in stage.outs if stage.cmd or not out.exists]
-    reasons: list[str] = []
-    for stage in (stage for stage in stages if stage.cmd):
-        changes: dict[str, Any] = {}
-        for entry in status.get(stage.addressing, []):
-            changes |= entry if isinstance(entry, dict) else {entry: {}}
-        changes.pop("always changed", None)  # what its last run made is judged like any other's
-        reasons += changed_inputs(stage, changes, made, [])
-    return list(dict.fromkeys(reasons))
+    before = cached_listing(repo, md5)
+    if before is None:
+        found = find_in_git(repo, path, md5)
+        before = found[1].files if found else None
+    if before is None:
+        return None
+    now = content_of(repo, str(path)).files or {}
+    words = {(False, True): "added", (True, True): "changed", (True, False): "removed"}
+    return {
+        name: words[name in before, name in now]
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    }

@@ -20,7 +20,6 @@ import ctypes
 import hashlib
 import io
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -30,18 +29,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from scipy.stats import t
 
-from checks.compare import greater_is_better
-from checks.revisions import Revision, Unanswerable, git
-from checks.why import hashed
+from checks import cli
+from checks.dvc_internals import experiment_ref
+from checks.lock import find_mismatches, read_sections
+from checks.paired import greater_is_better
+from checks.revisions import Revision, git
 from stages.evaluate.guards import reaches_constant
 from stages.shared.task.intervals import interval_of
 
@@ -50,7 +48,8 @@ SEED = "train.seed"
 NO_STAGES = ("execution", "gate")  # sections that belong to no stage
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """A metric over the seeds."""
 
     split: str
@@ -65,7 +64,8 @@ class Spread(NamedTuple):
     worst_seed: int
 
 
-class PairedDifference(NamedTuple):
+@dataclass(frozen=True)
+class PairedDifference:
     """What the first configuration changes against the second one, seed by seed."""
 
     split: str
@@ -78,7 +78,7 @@ class PairedDifference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """One seed of one configuration, finished."""
 
     seed: int
@@ -92,19 +92,19 @@ class Configuration:
     """One configuration's runs, in the order of the seeds."""
 
     changes: list[str]  # KEY=VALUE
-    runs: list[Run]
+    runs: list[SeedRun]
     spreads: list[Spread]
 
 
 @dataclass(frozen=True)
-class Report:
+class SeedStudy:
     """The answer."""
 
     configurations: list[Configuration]
     differences: list[PairedDifference]  # of two configurations
 
 
-def seeds_report(repo: Any, seeds: Sequence[int], first: list[str], second: list[str] | None) -> Report:
+def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[str] | None) -> SeedStudy:
     """Makes sure that every seed of every configuration has run, and sums up.
 
     Raises:
@@ -118,10 +118,10 @@ def seeds_report(repo: Any, seeds: Sequence[int], first: list[str], second: list
         runs = [run_seed(repo, seed, changes) for seed in seeds]
         configurations.append(Configuration(changes, runs, spreads(runs)))
     differences = [] if second is None else paired_differences(*(one.runs for one in configurations))
-    return Report(configurations, differences)
+    return SeedStudy(configurations, differences)
 
 
-def run_seed(repo: Any, seed: int, changes: list[str]) -> Run:
+def run_seed(repo: Any, seed: int, changes: list[str]) -> SeedRun:
     """Returns a finished run: the experiment's if it is there and still what would come out, else a new one.
 
     Raises:
@@ -141,14 +141,13 @@ def run_seed(repo: Any, seed: int, changes: list[str]) -> Run:
     _run_experiment(root, name, [*changes, f"{SEED}={seed}"], untracked_inputs(root, params))
     commit = _experiment(root, name)
     if commit is None:
-        raise Unanswerable(f"{name}: `dvc exp run` made no experiment; its own message stands above")
+        raise cli.Unanswerable(f"{name}: `dvc exp run` made no experiment; its own message stands above")
     return read_run(Revision(name, commit, repo), seed)
 
 
 def _experiment(root: Path, name: str) -> str | None:
     head = str(git(root, "rev-parse", "HEAD"))
-    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"  # where DVC keeps the experiments of a commit
-    return git(root, "rev-parse", "--verify", "--quiet", ref)
+    return git(root, "rev-parse", "--verify", "--quiet", experiment_ref(head, name))
 
 
 def experiment_names(seed: int, params: Mapping[str, Any]) -> Iterator[str]:
@@ -169,14 +168,7 @@ def resolve(root: Path, changes: Sequence[str]) -> dict[str, Any]:
     Raises:
         Unanswerable: the file cannot be read, or has no such section.
     """
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        params = yaml.load(root / "params.yaml")
-    except (OSError, YAMLError) as error:
-        raise Unanswerable(f"params.yaml: cannot be read: {error}") from None
-    for name in ("download", "train"):
-        if not isinstance(params, dict) or not isinstance(params.get(name), dict):
-            raise Unanswerable(f"params.yaml: {name}: a section is expected")
+    params = read_sections(root, "download", "train")
     for change in changes:
         key, _, value = change.partition("=")
         *sections, last = key.split(".")
@@ -184,37 +176,14 @@ def resolve(root: Path, changes: Sequence[str]) -> dict[str, Any]:
         for section in sections:
             inner = inner.get(section) if isinstance(inner, dict) else None
         if not isinstance(inner, dict):
-            raise Unanswerable(f"{change!r}: params.yaml has no section {'.'.join(sections)}")
-        inner[last] = yaml.load(value)
-    return dict(params)
+            raise cli.Unanswerable(f"{change!r}: params.yaml has no section {'.'.join(sections)}")
+        inner[last] = YAML(typ="safe", pure=True).load(value)
+    return params
 
 
 def is_current(found: Revision, params: Mapping[str, Any]) -> bool:
-    """Says whether the working tree, with these parameters, would give what an experiment gave.
-
-    Compares the parameters and the inputs that no stage makes with those that the experiment's dvc.lock records.
-    """
-    lock = found.lock
-    stages = {stage.name: stage for stage in found.repo.index.stages if stage.cmd}
-    made = {out["path"] for entry in lock.values() for out in entry.get("outs", [])}
-    for name, stage in stages.items():
-        entry = lock.get(name, {})
-        recorded = entry.get("params", {}).get("params.yaml", {})
-        sections = [section for dep in stage.params for section in dep.params]
-        if entry.get("cmd") != stage.cmd or any(recorded.get(section) != params.get(section) for section in sections):
-            return False
-        listed = {item["path"]: item["md5"] for item in entry.get("deps", [])}
-        if len(listed) != sum(dep not in stage.params for dep in stage.deps):
-            return False  # dvc.yaml lists another number; a dep of another name is missed below
-        for path, md5 in listed.items():
-            if not any(Path(path).is_relative_to(out) for out in made) and _hash(found.repo, path) != md5:
-                return False
-    return True
-
-
-def _hash(repo: Any, path: str) -> str | None:
-    full = Path(repo.root_dir) / path
-    return hashed(repo.fs, str(full), repo).hash_info.value if full.exists() else None
+    """Says whether the working tree, with these parameters, would give what an experiment gave."""
+    return not find_mismatches(found.repo, found.lock, params).stages
 
 
 def _run_experiment(root: Path, name: str, changes: Sequence[str], untracked: Sequence[str]) -> None:
@@ -228,11 +197,10 @@ def _run_experiment(root: Path, name: str, changes: Sequence[str], untracked: Se
         command += ["--set-param", change]
     for path in untracked:
         command += ["--copy-paths", path]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | cli.own_programs_first()
     # A group of its own: Ctrl-C reaches this program alone, which then ends the whole group.
-    child = subprocess.Popen(
-        command, cwd=root, env=environment, stdout=sys.stderr, start_new_session=True, preexec_fn=_die_with_parent
-    )
+    own_group: dict[str, Any] = {"start_new_session": True, "preexec_fn": _die_with_parent}
+    child = subprocess.Popen(command, cwd=root, env=environment, stdout=sys.stderr, **own_group)
     try:
         status = child.wait()
     except BaseException:
@@ -245,7 +213,7 @@ def _run_experiment(root: Path, name: str, changes: Sequence[str], untracked: Se
         child.wait()
         raise
     if status:
-        raise Unanswerable(f"{name}: `dvc exp run` failed; its own message stands above")
+        raise cli.Unanswerable(f"{name}: `dvc exp run` failed; its own message stands above")
 
 
 def _die_with_parent() -> None:
@@ -265,25 +233,24 @@ def untracked_inputs(root: Path, params: Mapping[str, Any]) -> list[str]:
     for key in ("dataset_files", "checkpoint_files"):
         name = params["download"].get(key)
         if not isinstance(name, str):
-            raise Unanswerable(f"download.{key}: a path is expected, got {name!r}")
+            raise cli.Unanswerable(f"download.{key}: a path is expected, got {name!r}")
         if Path(os.path.normpath(name)).parts[:1] == ("..",):
-            raise Unanswerable(
+            raise cli.Unanswerable(
                 f"download.{key}: {name!r} leads out of the project, and a seed runs in another folder; "
                 "give the absolute path"
             )
         if not Path(name).is_absolute():
             names.append(name)
-    listed = (
-        git(root, "-c", "core.quotePath=false", "ls-files", "--others", "--directory", "--", *names) if names else ""
-    )
+    untracked = ("-c", "core.quotePath=false", "ls-files", "--others", "--directory", "--")
+    listed = git(root, *untracked, *names) if names else ""
     return [path.rstrip("/") for path in (listed or "").splitlines()]
 
 
-def read_run(found: Revision, seed: int) -> Run:
+def read_run(found: Revision, seed: int) -> SeedRun:
     """Reads what an experiment left in Git."""
     scores = found.json("metrics/metrics.json")
     collapsed = [f"{split}: {why}" for split in scores for why in _collapse(found, split)]
-    return Run(seed, found.name, scores, collapsed)
+    return SeedRun(seed, found.name, scores, collapsed)
 
 
 def _collapse(found: Revision, split: str) -> list[str]:
@@ -304,35 +271,24 @@ def _collapse(found: Revision, split: str) -> list[str]:
     return reasons
 
 
-def spreads(runs: Sequence[Run]) -> list[Spread]:
+def spreads(runs: Sequence[SeedRun]) -> list[Spread]:
     """Sums up every metric of every split over the seeds."""
     found = []
     for split, metric in _metrics(runs):
-        values = np.array([run.scores[split][metric] for run in runs])
-        sign = 1 if greater_is_better(metric) else -1
-        best, worst = int(np.argmax(sign * values)), int(np.argmin(sign * values))
-        found.append(
-            Spread(
-                split,
-                metric,
-                *mean_interval(values),
-                float(values[best]),
-                runs[best].seed,
-                float(values[worst]),
-                runs[worst].seed,
-            )
-        )
+        scores = {run.seed: run.scores[split][metric] for run in runs}
+        ends = (max, min) if greater_is_better(metric) else (min, max)
+        best, worst = (end(scores, key=scores.__getitem__) for end in ends)
+        summary = mean_interval(np.array(list(scores.values())))
+        found.append(Spread(split, metric, *summary, scores[best], best, scores[worst], worst))
     return found
 
 
-def paired_differences(first: Sequence[Run], second: Sequence[Run]) -> list[PairedDifference]:
+def paired_differences(first: Sequence[SeedRun], second: Sequence[SeedRun]) -> list[PairedDifference]:
     """Takes the differences seed by seed: what a seed does to both configurations cancels."""
     found = []
     for split, metric in _metrics([*first, *second]):
-        values = np.array(
-            [one.scores[split][metric] - two.scores[split][metric] for one, two in zip(first, second, strict=True)]
-        )
-        mean, deviation, low, high = mean_interval(values)
+        one, two = (np.array([run.scores[split][metric] for run in runs]) for runs in (first, second))
+        mean, deviation, low, high = mean_interval(one - two)
         word = "cannot be told apart"
         if low > 0 or high < 0:
             word = "better" if (low > 0) == greater_is_better(metric) else "worse"
@@ -347,83 +303,57 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float, float]:
     return mean, deviation, mean - reach, mean + reach
 
 
-def _metrics(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _metrics(runs: Sequence[SeedRun]) -> list[tuple[str, str]]:
     found = [
         [(split, name) for split in run.scores for name in run.scores[split] if name != "examples"] for run in runs
     ]
     if any(names != found[0] for names in found):
-        raise Unanswerable("the runs were scored on other splits or by other metrics, which do not compare")
+        raise cli.Unanswerable("the runs were scored on other splits or by other metrics, which do not compare")
     return found[0]
 
 
 # Printing
 
 
-def as_text(report: Report) -> str:
+def as_text(study: SeedStudy) -> str:
     """Formats the answer for a terminal."""
     lines: list[str] = []
-    for configuration in report.configurations:
+    for configuration in study.configurations:
         lines += ["", f"{_named(configuration)}, {len(configuration.runs)} seeds"]
-        header = ["split", "metric", "mean", "deviation", f"{100 * CONFIDENCE:g} % of the mean", "best", "worst"]
-        rows = [
-            [
-                s.split,
-                s.metric,
-                f"{s.mean:.4f}",
-                f"{s.deviation:.4f}",
-                f"[{s.low:.4f}, {s.high:.4f}]",
-                f"{s.best:.4f} (seed {s.best_seed})",
-                f"{s.worst:.4f} (seed {s.worst_seed})",
-            ]
-            for s in configuration.spreads
-        ]
-        lines += _table([header, *rows])
+        rows = [["split", "metric", "mean", "deviation", f"{100 * CONFIDENCE:g} % of the mean", "best", "worst"]]
+        for s in configuration.spreads:
+            ends = [f"{s.best:.4f} (seed {s.best_seed})", f"{s.worst:.4f} (seed {s.worst_seed})"]
+            interval = f"[{s.low:.4f}, {s.high:.4f}]"
+            rows.append([s.split, s.metric, f"{s.mean:.4f}", f"{s.deviation:.4f}", interval, *ends])
+        lines += cli.text_table(rows)
         lines += [f"seed {run.seed} collapsed: {why}" for run in configuration.runs for why in run.collapsed]
         lines.append(f"restore one: dvc exp apply {configuration.runs[0].experiment}")
-    if report.differences:
-        one, two = map(_named, report.configurations)
-        lines += ["", f"{one} minus {two}, seed by seed"]
-        header = ["split", "metric", "difference", "deviation", f"{100 * CONFIDENCE:g} % interval", "verdict"]
-        rows = [
-            [
-                d.split,
-                d.metric,
-                f"{d.mean:+.4f}",
-                f"{d.deviation:.4f}",
-                f"[{d.low:+.4f}, {d.high:+.4f}]",
-                d.verdict,
-            ]
-            for d in report.differences
-        ]
-        lines += _table([header, *rows])
+    if study.differences:
+        lines += ["", f"{' minus '.join(map(_named, study.configurations))}, seed by seed"]
+        rows = [["split", "metric", "difference", "deviation", f"{100 * CONFIDENCE:g} % interval", "verdict"]]
+        for d in study.differences:
+            interval = f"[{d.low:+.4f}, {d.high:+.4f}]"
+            rows.append([d.split, d.metric, f"{d.mean:+.4f}", f"{d.deviation:.4f}", interval, d.verdict])
+        lines += cli.text_table(rows)
     return "\n".join(lines[1:])
 
 
-def as_json(report: Report) -> str:
+def as_json(study: SeedStudy) -> str:
     """Formats the answer for programs."""
-    content = asdict(report)
-    for one, configuration in zip(content["configurations"], report.configurations, strict=True):
-        one["spreads"] = [spread._asdict() for spread in configuration.spreads]
-    content["differences"] = [difference._asdict() for difference in report.differences]
-    return json.dumps(content, indent=2)
+    return json.dumps(asdict(study), indent=2)
 
 
 def _named(configuration: Configuration) -> str:
     return ", ".join(configuration.changes) or "params.yaml"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def _seeds(options: argparse.Namespace) -> list[int]:
     try:
         seeds = [int(part) for part in options.seeds.split(",")] if options.seeds else list(range(1, options.count + 1))
     except ValueError:
-        raise Unanswerable(f"--seeds: whole numbers like 1,2,3 are expected, got {options.seeds!r}") from None
+        raise cli.Unanswerable(f"--seeds: whole numbers like 1,2,3 are expected, got {options.seeds!r}") from None
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise Unanswerable("a spread takes at least two seeds, each of them once")
+        raise cli.Unanswerable("a spread takes at least two seeds, each of them once")
     return seeds
 
 
@@ -431,35 +361,33 @@ def _checked(changes: Sequence[str]) -> list[str]:
     for change in changes:
         key, equals, _ = change.partition("=")
         if not equals or "." not in key or key == SEED:
-            raise Unanswerable(f"{change!r}: section.key=value is expected, and {SEED} comes from --seeds")
+            raise cli.Unanswerable(f"{change!r}: section.key=value is expected, and {SEED} comes from --seeds")
     return list(changes)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Answers on stdout and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m checks.seeds", description=__doc__.partition("\n")[0])
+    parser = cli.make_parser("seeds", __doc__)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--count", type=int, default=3, metavar="N", help="seeds 1 to N (3)")
     which.add_argument("--seeds", metavar="1,2,3", help="these seeds")
     parser.add_argument("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--against", nargs="*", metavar="KEY=VALUE", help="a second configuration; none: params.yaml")
-    parser.add_argument("--json", action="store_true")
+    cli.add_forms(parser, as_text, {"--json": as_json})
     options = parser.parse_args(arguments)
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the run is ended too
-    try:
+
+    def ask(repo: Any) -> int:
         seeds, first = _seeds(options), _checked(options.changes)
         second = None if options.against is None else _checked(options.against)
-        with Repo() as repo:
-            report = seeds_report(repo, seeds, first, second)
-    except (Unanswerable, DvcException, YAMLError) as error:
-        print(f"seeds: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        print(options.form(study_seeds(repo, seeds, first, second)))
+        return 0
+
+    try:
+        return cli.answer("seeds", ask)
     except KeyboardInterrupt:
         print("seeds: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print((as_json if options.json else as_text)(report))
-    return 0
 
 
 if __name__ == "__main__":

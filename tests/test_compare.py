@@ -6,12 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from statsmodels.stats.contingency_tables import mcnemar as reference
 
 from checks import compare
-from stages.evaluate.evaluate import EvaluateParams
-from stages.shared.task.task import Task
-from tests.predictions import TASK, branch, labels_of, logits_of, make, repro
+from tests.predictions import branch, labels_of, logits_of, make, repro
 from tests.project import Project
 
 LABELS = labels_of(200)
@@ -80,44 +77,6 @@ def test_parameters_that_were_not_run_are_warned_of(predicted: Project, capsys: 
     assert capsys.readouterr().err.startswith(expected)
 
 
-@pytest.mark.parametrize(
-    ("metric", "low", "high", "words"),
-    [
-        ("accuracy", -0.02, 0.01, "cannot be told apart"),
-        ("accuracy", 0.001, 0.02, "better"),
-        ("accuracy", -0.02, -0.001, "worse"),
-        ("accuracy", 0.001, 0.004, "equivalent within 0.005"),
-        ("accuracy", -0.004, -0.001, "equivalent within 0.005"),
-        ("accuracy", -0.006, 0.004, "cannot be told apart"),
-        ("loss", 0.001, 0.02, "worse"),
-        ("mean_squared_error", -0.02, -0.001, "better"),
-    ],
-)
-def test_the_words_follow_the_interval_and_the_metrics_direction(
-    metric: str, low: float, high: float, words: str
-) -> None:
-    p_value = 0.001 if metric == "accuracy" else None
-    assert compare.verdict(metric, low, high, 0.005, 0.95, 2000, p_value) == words
-
-
-@pytest.mark.parametrize(
-    ("metric", "p_value", "confidence", "words"),
-    [
-        ("accuracy", compare.mcnemar(3, 0), 0.95, "cannot be told apart"),  # 0.25
-        ("accuracy", compare.mcnemar(5, 0), 0.95, "cannot be told apart"),  # 0.0625
-        ("accuracy", compare.mcnemar(6, 0), 0.95, "better"),  # 0.03125
-        ("accuracy", compare.mcnemar(6, 0), 0.99, "cannot be told apart"),
-        ("f1", 0.06, 0.95, "cannot be told apart"),
-        ("f1", 0.04, 0.95, "better"),
-        ("loss", None, 0.95, "worse"),
-    ],
-)
-def test_few_flips_tell_nothing_apart_whatever_the_interval(
-    metric: str, p_value: float | None, confidence: float, words: str
-) -> None:
-    assert compare.verdict(metric, 0.007, 0.03, 0.005, confidence, 408, p_value) == words
-
-
 @pytest.mark.parametrize("gained", [3, 5, 6])
 def test_three_flips_one_way_are_no_difference_and_six_are(
     predicted: Project, capsys: pytest.CaptureFixture[str], gained: int
@@ -130,50 +89,6 @@ def test_three_flips_one_way_are_no_difference_and_six_are(
     )
     expected = "better" if gained == 6 else "cannot be told apart"
     assert (accuracy["verdict"], f1["verdict"]) == (expected, expected)
-
-
-@pytest.mark.parametrize(("examples", "words"), [(408, "cannot be told apart"), (598, "equivalent within 0.005")])
-def test_no_flip_is_equivalent_only_among_many_examples(examples: int, words: str) -> None:
-    """3 / 408 of new examples may flip, more than the margin; 1 - 0.05 ** (1 / 598) is just below 0.005."""
-    assert compare.verdict("f1", 0.0, 0.0, 0.005, 0.95, examples, 1.0) == words
-    assert compare.verdict("loss", -0.001, 0.001, 0.005, 0.95, examples, None) == "equivalent within 0.005"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("share", "flips"),
-    [(0.2, 12), *(pytest.param(*level, marks=pytest.mark.exhaustive) for level in [(0.5, 5), (0.68, 20), (0.68, 50)])],
-)
-def test_equal_models_are_told_apart_in_one_of_twenty_samples_at_most(share: float, flips: int) -> None:
-    """Both models' predictions of an example differ by a coin alone; the bare interval excludes 0 in 12 % at 5."""
-    generator = np.random.default_rng(0)
-    task = Task(**TASK)  # type: ignore[arg-type]
-    p = EvaluateParams(splits=["validation"], confidence=0.95, resamples=1000, seed=0)
-    alarms, samples, examples = {"accuracy": 0, "f1": 0}, 500, 408
-    for _ in range(samples):
-        labels = (generator.random(examples) < share).astype(np.int64)
-        answers = np.where(generator.random(examples) < 0.8, labels, 1 - labels)
-        other, first = generator.random(examples) < flips / examples, generator.random(examples) < 0.5
-        before, after = np.where(other & first, 1 - answers, answers), np.where(other & ~first, 1 - answers, answers)
-        split = compare.compare_split(
-            task, "validation", labels, np.eye(2)[before], np.eye(2)[after], p, compare.MARGIN
-        )
-        for one in split.differences:
-            if one.metric in alarms:
-                alarms[one.metric] += one.verdict in ("better", "worse")
-    # 0.06 is what 5 % reach by chance in 500 samples one time in six
-    assert max(alarms.values()) / samples <= 0.06, alarms
-
-
-@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])
-def test_mcnemars_exact_test_is_that_of_statsmodels(gained: int, lost: int) -> None:
-    expected = reference([[7, lost], [gained, 9]], exact=True).pvalue if gained + lost else 1.0
-    assert compare.mcnemar(gained, lost) == pytest.approx(expected, abs=1e-12)
-
-
-def test_mcnemars_worked_example() -> None:
-    """Six flips one way and none the other: 2 * (1/2) ** 6."""
-    assert compare.mcnemar(6, 0) == pytest.approx(0.03125, abs=1e-12)
 
 
 def test_flips_are_listed_with_their_texts_surest_first(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,14 +16,15 @@ import pytest
 from scipy import stats
 
 from checks import seeds
+from checks.cli import Unanswerable
 from checks.revisions import Revision
-from checks.seeds import Run, experiment_names, mean_interval, paired_differences, spreads
+from checks.seeds import SeedRun, experiment_names, mean_interval, paired_differences, spreads
 from tests.project import PROGRAMS, Project
 
 
-def runs(*accuracies: float, loss: float = 0.5) -> list[Run]:
+def runs(*accuracies: float, loss: float = 0.5) -> list[SeedRun]:
     return [
-        Run(seed, f"seed-{seed}", {"test": {"accuracy": value, "loss": loss - value / 10, "examples": 9}}, [])
+        SeedRun(seed, f"seed-{seed}", {"test": {"accuracy": value, "loss": loss - value / 10, "examples": 9}}, [])
         for seed, value in enumerate(accuracies, 1)
     ]
 
@@ -58,8 +59,8 @@ def test_two_configurations_are_compared_seed_by_seed() -> None:
 
 
 def test_runs_with_other_splits_do_not_compare() -> None:
-    other = [Run(1, "seed-1", {"validation": {"accuracy": 0.5}}, [])]
-    with pytest.raises(seeds.Unanswerable, match="on other splits or by other metrics"):
+    other = [SeedRun(1, "seed-1", {"validation": {"accuracy": 0.5}}, [])]
+    with pytest.raises(Unanswerable, match="on other splits or by other metrics"):
         paired_differences(runs(0.8), other)
 
 
@@ -131,7 +132,7 @@ def test_no_experiment_is_removed_or_written_over(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(seeds, "_run_experiment", run)
     monkeypatch.setattr(seeds, "is_current", lambda found, params: False)
-    monkeypatch.setattr(seeds, "read_run", lambda found, seed: Run(seed, found.name, {}, []))
+    monkeypatch.setattr(seeds, "read_run", lambda found, seed: SeedRun(seed, found.name, {}, []))
     assert seeds.run_seed(SimpleNamespace(root_dir=str(project.folder)), 1, []).experiment == next(names) == ran[0]
     assert {mine, other} < set(project.run("git", "for-each-ref", "--format=%(refname)").stdout.split())
 
@@ -151,8 +152,8 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(
 ) -> None:
     project = git_project(tmp_path / "project")
     monkeypatch.setattr(seeds, "run_seed", lambda *_: pytest.fail("something ran"))
-    with pytest.raises(seeds.Unanswerable, match=re.escape(line)):
-        seeds.seeds_report(SimpleNamespace(root_dir=str(project.folder)), [1, 2], [], changes)
+    with pytest.raises(Unanswerable, match=re.escape(line)):
+        seeds.study_seeds(SimpleNamespace(root_dir=str(project.folder)), [1, 2], [], changes)
 
 
 def test_the_data_of_a_changed_parameter_come_along(tmp_path: Path) -> None:

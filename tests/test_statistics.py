@@ -252,38 +252,6 @@ def test_constant_predictions_do_not_crash() -> None:
             assert interval.value == pytest.approx(score(task, logits, labels)[name], abs=1e-6)
 
 
-@pytest.mark.parametrize(("problem", "columns"), [(CLASSES, 2), (CLASSES, 3), (SETS, 2)])
-def test_the_swaps_are_those_of_all_examples_written_out(problem: str, columns: int) -> None:
-    """Every way to swap 8 flips, scored by scikit-learn; the test draws 20,000 of them."""
-    task = make_task(problem, columns)
-    labels, (one, two) = draw(task, 60, models=2)
-    flipped = np.flatnonzero((predict_labels(task, one) != predict_labels(task, two)).reshape(60, -1).any(axis=1))
-    two[flipped[8:]] = one[flipped[8:]]
-    found = bootstrap.swap_p_values(task, labels, one, two, 20_000, 0)
-    as_far = dict.fromkeys(task.metrics, 0)
-    for swaps in product((False, True), repeat=8):
-        before, after = one.copy(), two.copy()
-        rows = flipped[:8][list(swaps)]
-        before[rows], after[rows] = two[rows], one[rows]
-        for name in task.metrics:
-            own, other = (
-                abs(value(name, task, labels, b) - value(name, task, labels, a))
-                for b, a in ((two, one), (after, before))
-            )
-            as_far[name] += other >= own - 1e-12
-    for name, number in as_far.items():
-        assert found[name] == pytest.approx(number / 2**8, abs=0.015), name
-
-
-def test_the_swaps_of_an_accuracy_are_mcnemars() -> None:
-    task = make_task(CLASSES, metrics=["accuracy"])
-    labels, (one, two) = draw(task, 300, models=2)
-    right = [logits.argmax(axis=1) == labels for logits in (one, two)]
-    expected = stats.binomtest(int((right[1] & ~right[0]).sum()), int((right[0] != right[1]).sum())).pvalue
-    assert bootstrap.swap_p_values(task, labels, one, two, 20_000, 0)["accuracy"] == pytest.approx(expected, abs=0.015)
-    assert bootstrap.swap_p_values(task, labels, one, one, 1000, 0) == {"accuracy": 1.0}
-
-
 # Coverage, by simulation
 
 

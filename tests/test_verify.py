@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from checks.artifacts import Tolerance, Verdict, compare_files
+from checks.artifacts import Agreement, Tolerance, compare_files
 from tests.project import Project
 
 
@@ -34,33 +34,33 @@ WRITE: dict[str, Callable[[Path, Any], None]] = {
 @pytest.mark.parametrize(
     ("name", "old", "new", "verdict", "figures"),
     [
-        ("model.safetensors", [1.0, 2.0], [1.0, 2.0], Verdict.IDENTICAL, {}),
-        ("model.safetensors", [1.0, 2.0], [1.0, 2.5], Verdict.BEYOND, {"largest": 0.5, "mean": 0.25}),
-        ("model.safetensors", [0.0, 0.0], [0.0, 2**-20], Verdict.WITHIN, {"largest": 2**-20, "mean": 2**-21}),
-        ("model.safetensors", [1.0], [1.0, 2.0], Verdict.BEYOND, {"tensors": "other names, shapes or dtypes"}),
+        ("model.safetensors", [1.0, 2.0], [1.0, 2.0], Agreement.IDENTICAL, {}),
+        ("model.safetensors", [1.0, 2.0], [1.0, 2.5], Agreement.BEYOND, {"largest": 0.5, "mean": 0.25}),
+        ("model.safetensors", [0.0, 0.0], [0.0, 2**-20], Agreement.WITHIN, {"largest": 2**-20, "mean": 2**-21}),
+        ("model.safetensors", [1.0], [1.0, 2.0], Agreement.BEYOND, {"tensors": "other names, shapes or dtypes"}),
         (
             "logits.npy",
             [[0.0, 1.0]],
             [[0.0, 1.5]],
-            Verdict.BEYOND,
+            Agreement.BEYOND,
             {"largest": 0.5, "mean": 0.25, "flipped": 0, "of": 1},
         ),
-        ("logits.npy", [[0.0, 2**-9]], [[2**-8, 0.0]], Verdict.BEYOND, {"largest": 2**-8, "flipped": 1, "of": 1}),
-        ("logits.npy", [[0.0, 1.0]], [[2**-8, 1.0]], Verdict.WITHIN, {"largest": 2**-8, "flipped": 0}),
-        ("logits.npy", [[0.0, 1.0]], [[0.0], [1.0]], Verdict.BEYOND, {"shape": "float32[1, 2] -> float32[2, 1]"}),
-        ("metrics.json", {"a": {"f1": 0.5}}, {"a": {"f1": 0.75}}, Verdict.BEYOND, {"a.f1": "0.5 -> 0.75"}),
-        ("metrics.json", {"f1": 0.5}, {"f1": 0.501}, Verdict.WITHIN, {"f1": "0.5 -> 0.501"}),
-        ("metrics.json", {"a": 1, "b": 2}, {"b": 2, "a": 1}, Verdict.EQUAL, {}),
-        ("metrics.json", {"cpu": "AVX512"}, {"cpu": "AVX2"}, Verdict.BEYOND, {"cpu": "AVX512 -> AVX2"}),
-        ("history.csv", ["0.5"], ["0.75"], Verdict.BEYOND, {"row 1 loss": "0.5 -> 0.75"}),
-        ("history.csv", ["0.5"], ["0.50"], Verdict.EQUAL, {}),
-        ("data.arrow", ([1, 2, 3], 3), ([1, 2, 3], 1), Verdict.EQUAL, {"rows": 3}),
-        ("data.arrow", ([1, 2, 3], 3), ([1, 5], 3), Verdict.BEYOND, {"rows changed": 2, "of": 3}),
-        ("note.txt", "a", "b", Verdict.UNKNOWN, {}),
+        ("logits.npy", [[0.0, 2**-9]], [[2**-8, 0.0]], Agreement.BEYOND, {"largest": 2**-8, "flipped": 1, "of": 1}),
+        ("logits.npy", [[0.0, 1.0]], [[2**-8, 1.0]], Agreement.WITHIN, {"largest": 2**-8, "flipped": 0}),
+        ("logits.npy", [[0.0, 1.0]], [[0.0], [1.0]], Agreement.BEYOND, {"shape": "float32[1, 2] -> float32[2, 1]"}),
+        ("metrics.json", {"a": {"f1": 0.5}}, {"a": {"f1": 0.75}}, Agreement.BEYOND, {"a.f1": "0.5 -> 0.75"}),
+        ("metrics.json", {"f1": 0.5}, {"f1": 0.501}, Agreement.WITHIN, {"f1": "0.5 -> 0.501"}),
+        ("metrics.json", {"a": 1, "b": 2}, {"b": 2, "a": 1}, Agreement.EQUAL, {}),
+        ("metrics.json", {"cpu": "AVX512"}, {"cpu": "AVX2"}, Agreement.BEYOND, {"cpu": "AVX512 -> AVX2"}),
+        ("history.csv", ["0.5"], ["0.75"], Agreement.BEYOND, {"row 1 loss": "0.5 -> 0.75"}),
+        ("history.csv", ["0.5"], ["0.50"], Agreement.EQUAL, {}),
+        ("data.arrow", ([1, 2, 3], 3), ([1, 2, 3], 1), Agreement.EQUAL, {"rows": 3}),
+        ("data.arrow", ([1, 2, 3], 3), ([1, 5], 3), Agreement.BEYOND, {"rows changed": 2, "of": 3}),
+        ("note.txt", "a", "b", Agreement.UNKNOWN, {}),
     ],
 )
 def test_artifacts_are_compared_by_their_kind(
-    name: str, old: Any, new: Any, verdict: Verdict, figures: dict[str, Any], tmp_path: Path
+    name: str, old: Any, new: Any, verdict: Agreement, figures: dict[str, Any], tmp_path: Path
 ) -> None:
     for folder, values in (("old", old), ("new", new)):
         (tmp_path / folder).mkdir()
@@ -161,7 +161,10 @@ def test_what_is_in_no_cache_is_said(tiny: Project) -> None:
 
 def test_a_question_that_cannot_be_answered_is_one_line(project: Project) -> None:
     for arguments, line in [
-        (["no-such-branch"], "verify: no revision 'no-such-branch' in this repository\n"),
+        (
+            ["no-such-branch"],
+            "verify: no revision 'no-such-branch' in this repository; `git branch --all` lists its branches\n",
+        ),
         (["--quick"], None),
     ]:
         if line is None:

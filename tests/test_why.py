@@ -9,7 +9,7 @@ import pytest
 from dvc.repo import Repo
 
 from checks import why
-from checks.why import Action, Verdict
+from checks.why import Action, StagePlan
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -105,13 +105,13 @@ def content(project: Project) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in files}
 
 
-def foretell(project: Project) -> dict[str, Verdict]:
+def foretell(project: Project) -> dict[str, StagePlan]:
     with Repo(str(project.folder)) as repo:
-        return {verdict.stage: verdict for verdict in why.plan(repo)}
+        return {plan.stage: plan for plan in why.plan(repo)}
 
 
 def actions(project: Project) -> list[Action]:
-    return [verdict.action for verdict in foretell(project).values()]
+    return [plan.action for plan in foretell(project).values()]
 
 
 def reasons(project: Project, stage: str) -> list[str]:
@@ -119,7 +119,7 @@ def reasons(project: Project, stage: str) -> list[str]:
 
 
 def test_nothing_to_run_is_one_line(small: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    assert why.main() == 0
+    assert why.main([]) == 0
     assert capsys.readouterr() == ("Nothing would run: every stage is up to date.\n", "")
     command = small.run("python", "-m", "checks.why", PYTHONPATH=str(ROOT))
     assert (command.stdout, command.stderr) == ("Nothing would run: every stage is up to date.\n", "")
@@ -130,7 +130,7 @@ def test_a_changed_parameter_is_named_with_its_line_and_what_follows_may_run(
 ) -> None:
     write(small, ".scratch/train.seconds.json", "83.24\n")
     replace(small, "params.yaml", "1.0e-1\n  names: [a, b]", "2e-5\n  names: [a]\n  keep: null")
-    assert why.main() == 0
+    assert why.main([]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "prepare: up to date (not timed yet)",
         "train: would run (last run: 83.2 s)",
@@ -201,7 +201,7 @@ def test_a_folder_that_a_stage_made_is_compared_with_the_cache(small: Project) -
     repro(small, "prepare")
     foretold = foretell(small)
     assert foretold["train"].reasons == ["data/raw/train.csv: changed"]
-    assert [verdict.action for verdict in foretold.values()] == [Action.SKIP, Action.RUN, Action.WAIT]
+    assert [plan.action for plan in foretold.values()] == [Action.SKIP, Action.RUN, Action.WAIT]
 
 
 def test_code_and_commands_are_inputs_too(small: Project) -> None:
@@ -211,7 +211,7 @@ def test_code_and_commands_are_inputs_too(small: Project) -> None:
     assert foretold["train"].reasons == ["code.py: changed"]
     command = "echo evaluate >> ran; tail -n {} model | head -n 1 | tr -d -c 0-9 > score.json"
     assert foretold["evaluate"].reasons == [f'dvc.yaml: cmd: "{command.format(2)}" -> "{command.format(1)}"']
-    assert [verdict.action for verdict in foretold.values()] == [Action.SKIP, Action.RUN, Action.RUN]
+    assert [plan.action for plan in foretold.values()] == [Action.SKIP, Action.RUN, Action.RUN]
     (small.folder / "code.py").unlink()
     assert reasons(small, "train") == ["code.py: not in the workspace"]
 
@@ -222,14 +222,14 @@ def test_outs_that_are_gone_are_told_from_outs_that_changed(small: Project) -> N
     foretold = foretell(small)
     assert foretold["prepare"].reasons == ["data/raw: not in the workspace"]
     assert foretold["train"].reasons == ["model: not as the stage wrote it"]
-    assert [verdict.action for verdict in foretold.values()] == [Action.RESTORE, Action.RESTORE, Action.SKIP]
+    assert [plan.action for plan in foretold.values()] == [Action.RESTORE, Action.RESTORE, Action.SKIP]
     assert repro(small) == []
     shutil.rmtree(small.folder / ".dvc" / "cache")
     assert reasons(small, "train") == ["model: not in cache"]
     (small.folder / "model").unlink()
     foretold = foretell(small)
     assert foretold["train"].reasons == ["model: not in the workspace, nor in the cache"]
-    assert [verdict.action for verdict in foretold.values()] == [Action.RUN, Action.RUN, Action.WAIT]
+    assert [plan.action for plan in foretold.values()] == [Action.RUN, Action.RUN, Action.WAIT]
 
 
 def test_a_fresh_clone_runs_what_git_does_not_hold(
@@ -245,8 +245,8 @@ def test_a_fresh_clone_runs_what_git_does_not_hold(
 def test_a_stage_that_never_ran_says_so_and_no_more(small: Project) -> None:
     (small.folder / "dvc.lock").unlink()
     foretold = foretell(small)
-    assert [verdict.reasons for verdict in foretold.values()] == [["never run"]] * 3
-    assert [verdict.action for verdict in foretold.values()] == [Action.RESTORE] * 3
+    assert [plan.reasons for plan in foretold.values()] == [["never run"]] * 3
+    assert [plan.action for plan in foretold.values()] == [Action.RESTORE] * 3
     shutil.rmtree(small.folder / ".dvc" / "cache")
     assert actions(small) == [Action.RUN] * 3
 
@@ -264,7 +264,7 @@ def test_old_values_are_foretold_to_come_from_the_run_cache_and_asking_changes_n
         "data/raw/train.csv: as restored, not what it last read",
     ]
     assert foretold["evaluate"].reasons == ["model: as restored, not what it last read"]
-    assert [verdict.action for verdict in foretold.values()] == [Action.RESTORE] * 3
+    assert [plan.action for plan in foretold.values()] == [Action.RESTORE] * 3
     assert repro(small) == []
 
 
@@ -283,21 +283,21 @@ def test_what_is_foretold_is_what_happens(small: Project) -> None:
     ]:
         replace(small, name, old, new)
         foretold = foretell(small)
-        certain = {stage for stage, verdict in foretold.items() if verdict.action is Action.RUN}
-        possible = {stage for stage, verdict in foretold.items() if verdict.action is Action.WAIT}
+        certain = {stage for stage, plan in foretold.items() if plan.action is Action.RUN}
+        possible = {stage for stage, plan in foretold.items() if plan.action is Action.WAIT}
         ran = set(repro(small))
         assert certain <= ran <= certain | possible, (name, new)
 
 
 def test_times_are_summed_and_missing_ones_admitted() -> None:
-    verdicts = [
-        Verdict("download", Action.SKIP, [], [], 60.0),
-        Verdict("tokenize", Action.RUN, ["never run"], [], 1.26),
-        Verdict("train", Action.RUN, ["code.py: changed"], [], None),
-        Verdict("predict", Action.WAIT, [], ["tokenize", "train"], 3.0),
-        Verdict("evaluate", Action.RESTORE, ["model: not in the workspace"], [], 4.0),
+    plans = [
+        StagePlan("download", Action.SKIP, [], [], 60.0),
+        StagePlan("tokenize", Action.RUN, ["never run"], [], 1.26),
+        StagePlan("train", Action.RUN, ["code.py: changed"], [], None),
+        StagePlan("predict", Action.WAIT, [], ["tokenize", "train"], 3.0),
+        StagePlan("evaluate", Action.RESTORE, ["model: not in the workspace"], [], 4.0),
     ]
-    assert why.report(verdicts) == [
+    assert why.as_text(plans).splitlines() == [
         "download: up to date (last run: 60.0 s)",
         "tokenize: would run (last run: 1.3 s)",
         "    never run",
@@ -314,7 +314,7 @@ def test_what_cannot_be_answered_is_one_line(
     small: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def line() -> str:
-        assert why.main() == 1
+        assert why.main([]) == 1
         out, error = capsys.readouterr()
         assert out == "" and error.endswith("\n") and error.count("\n") == 1
         return error
@@ -362,7 +362,7 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
     foretold = foretell(project)
     assert foretold["download"].reasons == ["data/sample/test.csv: changed"]
     assert foretold["train"].reasons == [f"params.yaml:{line}: train.learning_rate: {old} -> {old * 2}"]
-    assert {stage: (verdict.action, verdict.waits_for) for stage, verdict in foretold.items()} == {
+    assert {stage: (plan.action, plan.waits_for) for stage, plan in foretold.items()} == {
         "download": (Action.RUN, []),
         "tokenize": (Action.WAIT, ["download"]),
         "train": (Action.RUN, []),

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import entr, ndtr, ndtri
 from scipy.stats import binomtest, rankdata
 
-from stages.shared.task.scoring import CLASSES, METRICS, NUMBERS, SETS, loss, predict_labels
+from stages.shared.task.scoring import CLASSES, NUMBERS, SETS, predict_labels
 from stages.shared.task.task import Task
 
 MOST_CELLS = 2000
@@ -69,14 +69,6 @@ def bootstrap_intervals(
     return {name: found[name] for name in (*task.metrics, "loss")}
 
 
-def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Returns what `scoring.score` does, by the same functions, but without the seconds of the `evaluate` package."""
-    predictions = predict_labels(task, logits)
-    return {name: METRICS[name].compute(labels, predictions) for name in task.metrics} | {
-        "loss": loss(task, logits, labels)
-    }
-
-
 def constant_scores(task: Task, labels: np.ndarray) -> dict[str, float]:
     """Returns the best score, for each metric of the task and the loss, of any one answer given to every example.
 
@@ -117,62 +109,6 @@ def _constant_answers(task: Task, labels: np.ndarray, actual: np.ndarray) -> Ite
         yield answer, 0.0
     _, rows, counts = np.unique(np.packbits(labels == 1, axis=1), axis=0, return_index=True, return_counts=True)
     yield np.asarray(labels[rows[counts.argmax()]], dtype=np.float64), float(counts.max())
-
-
-def swap_p_values(
-    task: Task, labels: np.ndarray, before: np.ndarray, after: np.ndarray, resamples: int, seed: int
-) -> dict[str, float]:
-    """Returns for each metric of counts how often chance alone makes two models differ by as much, in either direction.
-
-    The randomization test (Noreen 1989; Yeh 2000 for F1): were the models alike, each flip could as well have gone the
-    other way, so all flips are swapped or not by a coin. It needs no large sample: for the accuracy it is McNemar's
-    exact test, and k flips that all go one way are no less likely than 2 ** (1 - k).
-
-    Args:
-        labels: as in `scoring.score`, of classes or of sets.
-        before: the one model's logits, float32[examples, columns]; `after` are the other's.
-    """
-    old, new = (predict_labels(task, logits) for logits in (before, after))
-    changed = np.flatnonzero((old != new).reshape(len(labels), -1).any(axis=1))
-    codes = np.concatenate([_members(task, array[changed]) for array in (labels, old, new)], axis=1)
-    kinds, number = np.unique(codes, axis=0, return_counts=True)
-    is_in, was, becomes = (part.astype(np.float64) for part in np.split(kinds, 3, axis=1))
-    # What one flip of each kind changes: hits and predictions of each label, and right examples.
-    steps = np.concatenate([(becomes - was) * is_in, becomes - was], axis=1)
-    right = (becomes == is_in).all(axis=1).astype(np.float64) - (was == is_in).all(axis=1)
-    steps = np.concatenate([steps, right[:, np.newaxis]], axis=1)
-    hits = (old == labels).reshape(len(labels), -1).all(axis=1).sum()
-    both = _tally(task, old[old == labels]) if task.problem_type == CLASSES else _tally(task, old * labels)
-    start = np.concatenate([both, _tally(task, old), [hits]]).astype(np.float64)
-    size, columns = np.array([len(labels)], dtype=np.float64), task.columns
-    every = _tally(task, labels).astype(np.float64)[np.newaxis]
-    formulas = _formulas(task)
-
-    def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-        both, predicted, hits = np.split(counts, [columns, 2 * columns], axis=1)
-        one = _Counts(both, predicted, np.repeat(every, len(counts), axis=0), hits[:, 0], size)
-        return {name: formula(one) for name, formula in formulas.items()}
-
-    def differences(swapped: np.ndarray) -> dict[str, np.ndarray]:
-        moved = swapped @ steps
-        first, second = scores(start + moved), scores(start + number @ steps - moved)
-        return {name: np.abs(second[name] - first[name]) for name in formulas}
-
-    own = differences(np.zeros((1, len(number))))
-    generator = np.random.default_rng(seed)
-    draws = min(resamples, max(1000, 10 * CHUNK // max(len(number), 1)))
-    rows = max(1, CHUNK // max(len(number), columns))
-    as_far = dict.fromkeys(formulas, 1)  # the sample itself
-    for done in range(0, draws, rows):
-        swapped = generator.binomial(number, 0.5, size=(min(rows, draws - done), len(number)))
-        for name, values in differences(swapped.astype(np.float64)).items():
-            as_far[name] += int((values >= own[name] - SAME).sum())
-    return {name: count / (draws + 1) for name, count in as_far.items()}
-
-
-def _members(task: Task, labels: np.ndarray) -> np.ndarray:
-    """Writes classes, int64[examples], or sets, float32[examples, labels], as bool[examples, labels]."""
-    return labels == 1 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(task.columns)
 
 
 def _tally(task: Task, labels: np.ndarray) -> np.ndarray:

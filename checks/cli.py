@@ -1,0 +1,65 @@
+"""What the programs of the checks share: how they are asked, how they print, and one line where there is no answer."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from ruamel.yaml.error import YAMLError
+
+Form = Callable[[Any], str]  # writes an answer
+
+
+class Unanswerable(Exception):  # noqa: N818  (it names what happened)
+    """The check cannot be made; the message is one line."""
+
+
+def make_parser(name: str, document: str) -> argparse.ArgumentParser:
+    """Makes the parser of `python -m checks.<name>`, described by the first line of its module's docstring."""
+    return argparse.ArgumentParser(prog=f"python -m checks.{name}", description=document.partition("\n")[0])
+
+
+def add_forms(parser: argparse.ArgumentParser, text: Form, others: Mapping[str, Form]) -> None:
+    """Adds an option for each other form of the answer, of which one may be given; `options.form` writes it."""
+    parser.set_defaults(form=text)
+    group = parser.add_mutually_exclusive_group()
+    for option, form in others.items():
+        group.add_argument(option, dest="form", action="store_const", const=form)
+
+
+def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unanswered: int = 2) -> int:
+    """Returns the exit status of `ask`, called with this folder's `Repo`; without an answer, says why in one line.
+
+    Args:
+        errors: exceptions that mean that there is no answer, besides those of this module, of DVC and of YAML.
+        unanswered: the exit status where there is none.
+    """
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its warnings are for those who run stages
+    try:
+        with Repo() as repo:
+            return ask(repo)
+    except (Unanswerable, DvcException, YAMLError, *errors) as error:
+        causes = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        print(f"{name}: {' '.join(causes.split())}", file=sys.stderr)
+        return unanswered
+
+
+def own_programs_first() -> dict[str, str]:
+    """Returns the PATH for a program to start: it finds the `dvc` and `python` of this interpreter's environment."""
+    return {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Writes rows for a terminal, their columns aligned."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Writes rows, the header first, as a table of Markdown."""
+    return [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]

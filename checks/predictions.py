@@ -1,0 +1,87 @@
+"""What two revisions predicted for the same examples."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from checks.cli import Unanswerable
+from checks.paired import PairedPredictions
+from checks.revisions import Revision
+from stages.evaluate.bootstrap import FEWEST
+from stages.shared.task.task import Task
+
+RAW, PREDICTIONS = "data/raw", "data/predictions"
+
+
+def predicted_splits(revision: Revision) -> list[str]:
+    """Returns the splits that a revision predicted, sorted."""
+    return sorted({Path(name).parts[0] for name in revision.files(PREDICTIONS)})
+
+
+def same_task(old: Revision, new: Revision) -> Task:
+    """Returns the new revision's task.
+
+    Raises:
+        Unanswerable: the old one's labels are others.
+    """
+    tasks = [
+        Task(**json.loads(one.files(RAW)["task.json"].read_text(encoding="utf-8")))
+        for one in ((new,) if old.hash(RAW) == new.hash(RAW) else (new, old))
+    ]
+    if any((one.problem_type, one.label_names) != (tasks[0].problem_type, tasks[0].label_names) for one in tasks):
+        kinds = " against ".join(f"{one.problem_type} of {one.label_names}" for one in reversed(tasks))
+        raise Unanswerable(f"{old.name} and {new.name} have other tasks: {kinds}")
+    return tasks[0]
+
+
+def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
+    """Reads what both revisions predicted for a split, by the new one's task.
+
+    Raises:
+        Unanswerable: tasks, texts or labels are not the same, there are too few examples, or all have one label.
+    """
+    task = same_task(old, new)
+    (labels, before), (others, after) = (_read_split(one, split) for one in (old, new))
+    if len(labels) != len(others):
+        raise Unanswerable(
+            f"{split}: {len(labels)} examples in {old.name} and {len(others)} in {new.name}: "
+            "scores on other examples do not compare"
+        )
+    if not np.array_equal(labels, others):
+        row = int(np.flatnonzero((labels != others).reshape(len(labels), -1).any(axis=1))[0]) + 1
+        raise Unanswerable(f"{split}: {old.name} and {new.name} have other labels, first in row {row}")
+    if old.hash(RAW) != new.hash(RAW):
+        rows = [read_texts(one, split)[: len(labels)] for one in (old, new)]
+        changed = [row for row, (one, other) in enumerate(zip(*rows, strict=True), 1) if one != other]
+        if changed:
+            raise Unanswerable(f"{split}: {old.name} and {new.name} have other texts, first in row {changed[0]}")
+    if len(labels) < FEWEST:
+        raise Unanswerable(f"{split}: {len(labels)} examples are too few to compare by; {FEWEST} are the least")
+    if np.all(labels == -1):
+        raise Unanswerable(f"{split}: no labels to score against")
+    if (labels == labels[0]).all():
+        raise Unanswerable(f"{split}: all examples have the same label: no score shows which model tells labels apart")
+    return PairedPredictions(task, labels, before, after)
+
+
+def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
+    """Returns the text, or the two, of each example of a split."""
+    files = revision.files(RAW)
+    names = sorted(name for name in files if name.startswith(f"{split}/") and name.endswith(".arrow"))
+    rows: list[tuple[str, str | None]] = []
+    for name in names:
+        table = pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all()
+        first = table.column("text").to_pylist()
+        second = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else [None] * len(first)
+        rows += zip(first, second, strict=True)
+    return rows
+
+
+def _read_split(revision: Revision, split: str) -> tuple[np.ndarray, np.ndarray]:
+    files = revision.files(PREDICTIONS)
+    if f"{split}/logits.npy" not in files:
+        raise Unanswerable(f"{revision.name}: the {split} split was not predicted")
+    labels, logits = (np.load(files[f"{split}/{name}.npy"], mmap_mode="r") for name in ("labels", "logits"))
+    return labels, logits
