@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dvc.fs import GitFileSystem
-from dvc.repo.experiments.refs import ExpRefInfo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage.cache import _can_hash
 from dvc.stage.serialize import to_single_stage_lockfile
@@ -87,6 +86,8 @@ def find_commit(repo: Any, name: str) -> str | None:
 
 def experiment_ref(baseline: str, name: str) -> str:
     """Names the Git reference of a commit's experiment. Why: `dvc exp list` takes 3 s and reads them all."""
+    from dvc.repo.experiments.refs import ExpRefInfo  # here, for the same reason
+
     return str(ExpRefInfo(baseline, name))
 
 

@@ -149,12 +149,12 @@ def read_stages(root: Path, params: Mapping[str, Any]) -> dict[str, Any]:
         Unanswerable: there is none, or it has no stages.
     """
     try:
-        text = json.dumps(YAML(typ="safe", pure=True).load(root / "dvc.yaml")["stages"])
-    except (OSError, YAMLError, LookupError, TypeError) as error:
+        text = json.dumps(dict(YAML(typ="safe", pure=True).load(root / "dvc.yaml")["stages"]))
+    except (OSError, YAMLError, LookupError, TypeError, ValueError) as error:
         raise Unanswerable(f"dvc.yaml: cannot be read: {error}") from None
     values = dict(leaves(params))
     stages = re.sub(r"\$\{([\w.]+)\}", lambda name: json.dumps(str(values.get(name[1], name[0])))[1:-1], text)
-    return dict(json.loads(stages))
+    return {name: stage or {} for name, stage in json.loads(stages).items()}
 
 
 def outs_of(stage: Mapping[str, Any]) -> list[tuple[str, bool]]:

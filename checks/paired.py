@@ -222,19 +222,11 @@ def list_flips(pair: PairedPredictions, rows: list[tuple[str, str | None]], most
         confidence = np.prod(1 / (1 + np.exp(-np.abs(wide))), axis=1)
     order = np.lexsort((np.arange(len(kinds)), -confidence))
     chosen = [int(i) for i in order if kinds[i]][:most]
-    return [
-        Flip(
-            row=i + 1,
-            text=rows[i][0],
-            text_pair=rows[i][1],
-            label=_label(task, pair.labels[i]),
-            old=_label(task, olds[i]),
-            new=_label(task, news[i]),
-            kind=str(kinds[i]),
-            confidence=float(confidence[i]),
-        )
-        for i in chosen
-    ]
+    flips = []
+    for i in chosen:
+        label, old, new = (_label(task, array[i]) for array in (pair.labels, olds, news))
+        flips.append(Flip(i + 1, *rows[i], label, old, new, str(kinds[i]), float(confidence[i])))
+    return flips
 
 
 def _label(task: Task, value: Any) -> str:

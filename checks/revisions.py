@@ -106,10 +106,8 @@ class Revision:
                 pass  # there is no remote, or it lacks them or does not answer: that they are nowhere is said below
             found = self._cached(md5)
         if found is None:
-            where = (
-                "run `dvc repro`" if self.commit is None else f"`git checkout {self.name}` and `dvc repro` make it anew"
-            )
-            raise Unanswerable(f"{self.name}: {out} is neither in the cache nor in a remote; {where}")
+            remedy = f"`git checkout {self.name}` and `dvc repro` make it anew" if self.commit else "run `dvc repro`"
+            raise Unanswerable(f"{self.name}: {out} is neither in the cache nor in a remote; {remedy}")
         return found
 
     def _cached(self, md5: str) -> dict[str, Path] | None:

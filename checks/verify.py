@@ -74,7 +74,8 @@ def verify(revision: Revision, tolerance: Tolerance) -> Reproduction:
     """
     with clean_clone(revision) as clone, tempfile.TemporaryDirectory(prefix="verify-") as folder:
         kept, old_lock = Path(folder), revision.lock
-        keep_outs(clone, old_lock, kept)
+        for out in (out for entry in old_lock.values() for out in entry.get("outs", [])):
+            copy_missing(out["path"], clone, kept)  # those in Git, before they are made anew
         with Repo(str(clone)) as repo:
             mismatches = find_mismatches(repo, old_lock)
         command = [sys.executable, "-m", "dvc", "repro", "--force"]
@@ -120,38 +121,20 @@ def clean_clone(revision: Revision) -> Iterator[Path]:
         clone = Path(folder) / "project"
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(revision.root), str(clone)], check=True)
         subprocess.run(["git", "checkout", "--quiet", "--detach", str(revision.commit)], cwd=clone, check=True)
-        bring_inputs(revision.root, clone)
+        params = read_sections(clone, "download")["download"]
+        for name in (str(params.get(key)) for key in ("dataset_files", "checkpoint_files")):
+            if not Path(name).is_absolute():  # what lies elsewhere is read from there
+                copy_missing(name, revision.root, clone)
         yield clone
 
 
-def bring_inputs(root: Path, clone: Path) -> None:
-    """Copies the user's data and checkpoint files that Git does not hold; what lies elsewhere is read from there."""
-    params = read_sections(clone, "download")["download"]
-    for name in (str(params.get(key)) for key in ("dataset_files", "checkpoint_files")):
-        ours, theirs = root / name, clone / name
-        if not Path(name).is_absolute() and ours.is_dir():
-            shutil.copytree(
-                ours, theirs, dirs_exist_ok=True, ignore=lambda folder, names: _tracked(clone, folder, root)
-            )
-        elif not Path(name).is_absolute() and ours.is_file() and not theirs.exists():
-            theirs.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ours, theirs)
-
-
-def _tracked(clone: Path, folder: str, root: Path) -> list[str]:
-    there = clone / Path(folder).relative_to(root)
-    return [path.name for path in there.iterdir() if path.is_file()] if there.is_dir() else []
-
-
-def keep_outs(clone: Path, lock: dict[str, Any], kept: Path) -> None:
-    """Copies the outs that are in Git, before the clone's are made anew."""
-    for out in (clone / out["path"] for entry in lock.values() for out in entry.get("outs", [])):
-        copy = kept / out.relative_to(clone)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            shutil.copytree(out, copy)
-        elif out.exists():
-            shutil.copy2(out, copy)
+def copy_missing(name: str, source: Path, target: Path) -> None:
+    """Copies a file, or the files of a folder, as far as the other tree does not have them."""
+    for inner, file in _files(source / name).items():
+        copy = target / name / inner
+        if file.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
 
 
 def old_files(revision: Revision, kept: Path, path: str) -> dict[str, Path] | None:
