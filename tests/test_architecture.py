@@ -1,0 +1,20 @@
+"""docs/architecture.md names what is there."""
+
+import re
+
+from benchmarks.tree import PAGE, ROOT, filled
+
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_tree_is_that_of_the_modules() -> None:
+    assert filled(TEXT) == TEXT
+
+
+def test_a_module_that_is_missing_from_the_tree_is_noticed() -> None:
+    assert filled(TEXT.replace("  - `train.py`", "  - `brain.py`")) == TEXT
+
+
+def test_every_file_that_the_map_names_is_there() -> None:
+    for name in re.findall(r"`([\w/]+(?:\.\w+|/))`", TEXT):
+        assert (ROOT / name).exists() or list((ROOT / "stages").rglob(name)) or name.startswith("data/"), name
