@@ -1,5 +1,6 @@
 """tokenize: both texts in one call, truncated, unpadded."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_from_disk
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, ByT5Tokenizer
+from transformers import CONFIG_MAPPING, AutoTokenizer, ByT5Tokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from benchmarks.families import make
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import load_splits, save_splits
+from stages.tokenize.checkpoint import BEHIND_PADDING, COUNT_EOS
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from tests.tiny import EXECUTION
 
@@ -302,12 +306,123 @@ def test_a_tokenizer_that_cannot_pad_is_refused(raw: Path, tiny_checkpoint: Path
         run(raw, tmp_path / "padless")
 
 
-@pytest.mark.parametrize("kind", ["roberta", "mpnet"])
+def as_type(folder: Path, checkpoint: Path, model_type: str, **config: Any) -> Path:
+    """The checkpoint with the config of another type; tokenize reads no weights."""
+    shutil.copytree(checkpoint, folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type, **config}))
+    return folder
+
+
+def sources() -> dict[str, str]:
+    """Gives the source of the model of each type with which transformers classifies texts."""
+    files = {
+        name: Path(inspect.getfile(CONFIG_MAPPING[name])) for name in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    }
+    return {
+        name: file.with_name(file.name.replace("configuration_", "modeling_")).read_text(encoding="utf-8")
+        for name, file in files.items()
+    }
+
+
+def test_the_types_that_number_positions_behind_the_padding_are_those_of_transformers() -> None:
+    assert {name for name, source in sources().items() if "create_position_ids_from_input_ids" in source} == set(
+        BEHIND_PADDING
+    )
+
+
+def test_the_types_that_count_the_ends_of_a_text_are_those_of_transformers() -> None:
+    assert {name for name, source in sources().items() if "same number of <eos> tokens" in source} == set(COUNT_EOS)
+
+
+@pytest.mark.parametrize("kind", BEHIND_PADDING)
 def test_positions_behind_the_paddings_are_not_offered(
     kind: str, raw: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(tiny_checkpoint, tmp_path / kind)
-    config = {"model_type": kind, "max_position_embeddings": 20, "pad_token_id": 1}
-    (tmp_path / kind / "config.json").write_text(json.dumps(config))
+    checkpoint = as_type(tmp_path / kind, tiny_checkpoint, kind, max_position_embeddings=20, pad_token_id=1)
     with pytest.raises(BadInput, match="the checkpoint takes at most 18 tokens, got 19"):
-        run(raw, tmp_path / kind, max_length=19)
+        run(raw, checkpoint, max_length=19)
+
+
+@pytest.mark.parametrize("model_type", ["dpr", "clip", "whisper", "vit", "encodec"])
+def test_a_type_that_classifies_no_texts_is_refused(
+    model_type: str, raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoint = as_type(tmp_path / "other", tiny_checkpoint, model_type)
+    with pytest.raises(BadInput, match=f"model_type {model_type}, for which transformers has no model that classif"):
+        run(raw, checkpoint)
+
+
+@pytest.mark.parametrize("config", [{"model_type": "nobodys"}, {"model_type": "bert", "hidden_size": "wide"}, {}])
+def test_a_config_that_cannot_be_read_is_refused_in_a_line(
+    config: dict[str, Any], raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="config or tokenizer cannot be loaded: ") as raised:
+        run(raw, tmp_path / "other")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("model_type", ["big_bird", "bigbird_pegasus"])
+def test_attention_that_changes_with_the_batches_before_is_refused(
+    model_type: str, raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    ends = AutoTokenizer.from_pretrained(tiny_checkpoint).sep_token_id
+    known = {"vocab_size": 2000, "eos_token_id": ends, "pad_token_id": 0}
+    checkpoint = as_type(tmp_path / "sparse", tiny_checkpoint, model_type, **known)
+    with pytest.raises(BadInput, match=r"config.json says attention_type block_sparse, .*; set it to original_full"):
+        run(raw, checkpoint)
+    run(raw, as_type(tmp_path / "full", tiny_checkpoint, model_type, attention_type="original_full", **known))
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+@pytest.mark.parametrize("model_type", COUNT_EOS)
+def test_an_end_of_text_in_a_text_is_refused_by_its_row_where_the_model_counts_them(
+    model_type: str, pairs: bool, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    ends = AutoTokenizer.from_pretrained(tiny_checkpoint).sep_token_id
+    known = {"vocab_size": 2000, "eos_token_id": ends, "pad_token_id": 0, "attention_type": "original_full"}
+    checkpoint = as_type(tmp_path / "ends", tiny_checkpoint, model_type, **known)
+    texts = ["a dog", "[MASK] [PAD]", "a [SEP] b"]
+    columns = {"text": TEXTS, "text_pair": texts} if pairs else {"text": texts}
+    rows = Dataset.from_dict(columns | {"label": [0, 1, 0], "idx": [0, 1, 2]})
+    save_splits({"train": rows.select([0, 1]), "validation": rows}, tmp_path / "raw")
+    place = "text_pair" if pairs else "text"
+    with pytest.raises(
+        BadInput, match=rf"row 3 of the validation split has '\[SEP\]' in its {place}; {model_type} ans"
+    ):
+        run(tmp_path / "raw", checkpoint)
+    file = checkpoint / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"split_special_tokens": True}))
+    split = run(tmp_path / "raw", checkpoint)["validation"]["input_ids"]
+    assert split == AutoTokenizer.from_pretrained(checkpoint)(*columns.values())["input_ids"]
+    assert {row.count(ends) for row in split} == {2 if pairs else 1}
+
+
+def test_a_tokenizer_that_ends_no_text_is_refused_where_the_model_answers_there(
+    raw: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoint = as_type(tmp_path / "ends", tiny_checkpoint, "t5", vocab_size=2000, eos_token_id=77)
+    with pytest.raises(BadInput, match=r"t5 answers at the text's last token of id 77 .* the tokenizer does not add;"):
+        run(raw, checkpoint)
+
+
+def test_a_tokenizer_that_wants_more_than_a_text_is_refused(raw: Path, tmp_path: Path) -> None:
+    for model_type in ("layoutlmv2", "layoutlmv3"):
+        with pytest.raises(
+            BadInput, match=r"LayoutLMv.Tokenizer takes no plain text \(Words must .*; use a model of texts"
+        ):
+            run(raw, make(model_type, tmp_path / model_type))
+
+
+def test_inputs_that_no_text_tells_are_refused(raw: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "boxes")
+    file = tmp_path / "boxes" / "tokenizer_config.json"
+    names = ["input_ids", "attention_mask", "bbox"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_input_names": names}))
+    with pytest.raises(
+        BadInput, match=r"the model is fed bbox \(by .*\), which no text tells; use a model of texts alone"
+    ):
+        run(raw, tmp_path / "boxes")
+    with pytest.raises(BadInput, match="the model is fed xpath_subs_seq, xpath_tags_seq"):
+        run(raw, make("markuplm", tmp_path / "pages"))

@@ -37,7 +37,7 @@ def wordpieces() -> dict[str, int]:
 def make_checkpoint(folder: Path, **config: object) -> Path:
     """Writes config, tokenizer and safetensors of a random BERT; the same bytes each time."""
     vocabulary = wordpieces()
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # type: ignore[call-arg]
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -14,16 +14,14 @@ import pyarrow as pa
 from datasets import Features, List, Value
 from pydantic import Field
 from tqdm import tqdm
-from transformers import AutoConfig, AutoTokenizer
 
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_records
 from stages.shared.runtime.splits import add_split, load_splits, stream_rows
+from stages.tokenize.checkpoint import COUNT_EOS, count_ends, load_tokenizer
 
-# Models that number their positions from behind the padding's, and so take that many tokens fewer.
-BEHIND_PADDING = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 RELATIVE_TYPES = ("xlnet",)  # models that tell token types apart without an embedding for them
 PORTION = 2**20  # bytes of text that are tokens at the same time, which take about 20 times as much
 
@@ -64,7 +62,7 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
             ):
                 for texts in portions(stream_rows(files.raw, name), examples):
                     tokens, uncut = encode(tokenizer, features, texts, p.max_length)
-                    check_tokens(tokens, name, done, tokenizer, config)
+                    check_tokens(tokens, texts, name, done, tokenizer, config)
                     write(pa.Table.from_batches([tokens]))
                     lengths.append(uncut)
                     done += len(uncut)
@@ -77,37 +75,6 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
                     file=sys.stderr,
                 )
         write_records(truncation, "splits", facts)
-
-
-def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
-    """Loads the checkpoint's fast tokenizer and config, and makes sure that the model takes batches of `max_length`."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
-        config = AutoConfig.from_pretrained(pretrained_dir)
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{pretrained_dir}: tokenizer cannot be loaded: {' '.join(str(error).split())[:200]}") from None
-    if not tokenizer.is_fast:
-        raise BadInput(
-            f"{pretrained_dir}: {type(tokenizer).__name__} is a tokenizer in Python, too slow for a corpus; "
-            "use an encoder that has a tokenizer.json or one of the kinds that transformers makes it from"
-        )
-    if tokenizer.pad_token is None:
-        raise BadInput(f"{pretrained_dir}: the tokenizer has no padding token, so no batch can be made; use an encoder")
-    if getattr(config, "pad_token_id", None) is None:  # a decoder would look for its last token in vain
-        raise BadInput(
-            f"{pretrained_dir}: config.json has no pad_token_id, so padding cannot be told from text; use an encoder, "
-            f"or set it to {tokenizer.pad_token_id}, the tokenizer's {tokenizer.pad_token!r}"
-        )
-    positions = getattr(config, "max_position_embeddings", None) or 0
-    if config.model_type in BEHIND_PADDING:
-        positions -= config.pad_token_id + 1
-    if 0 < positions < max_length:
-        raise BadInput(
-            f"params.yaml: tokenize.max_length: the checkpoint takes at most {positions} tokens, got {max_length}"
-        )
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()  # see `kept`
-    return tokenizer, config
 
 
 def input_names(tokenizer: Any, config: Any) -> list[str]:
@@ -201,14 +168,18 @@ def kept(sequences: list[int | None], max_length: int, side: str) -> np.ndarray:
     return mask
 
 
-def check_tokens(tokens: pa.RecordBatch, split: str, before: int, tokenizer: Any, config: Any) -> None:
-    """Makes sure that every row has tokens and every token an embedding; torch would stumble hours later.
+def check_tokens(
+    tokens: pa.RecordBatch, texts: pa.RecordBatch, split: str, before: int, tokenizer: Any, config: Any
+) -> None:
+    """Makes sure that the model can answer every row; torch would stumble hours later.
 
     Args:
+        tokens: what was made of `texts`.
         before: the number of rows of the split before these.
 
     Raises:
-        BadInput: a row is empty, or an id is beyond the model's vocabulary.
+        BadInput: a row is empty, an id is beyond the model's vocabulary, or a text holds the token that ends a text,
+            where the model counts it.
     """
     lengths = tokens["length"].to_numpy()
     if not lengths.all():
@@ -217,13 +188,27 @@ def check_tokens(tokens: pa.RecordBatch, split: str, before: int, tokenizer: Any
             f"{TokenizeFiles.raw}: row {row} of the {split} split has an empty text, and the tokenizer adds no token "
             "of its own; remove it, or use an encoder"
         )
-    largest = int(tokens["input_ids"].flatten().to_numpy().max())
-    if largest >= config.vocab_size:
+    ids = tokens["input_ids"].values.to_numpy()
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)  # None: CANINE hashes its characters
+    if vocabulary is not None and (largest := int(ids.max())) >= vocabulary:
         token = tokenizer.convert_ids_to_tokens(largest)
         raise BadInput(
             f"{TokenizeFiles.pretrained}: token {token!r} of the {split} split has id {largest}, but config.json says "
-            f"vocab_size {config.vocab_size}; use the tokenizer that belongs to the weights"
+            f"vocab_size {vocabulary}; use the tokenizer that belongs to the weights"
         )
+    if config.model_type in COUNT_EOS:
+        ends = np.add.reduceat(ids == config.eos_token_id, tokens["input_ids"].offsets.to_numpy()[:-1], dtype=np.int32)
+        others = np.flatnonzero(ends != count_ends(tokenizer, config, "text_pair" in texts.schema.names))
+        if len(others):
+            row, end = int(others[0]), tokenizer.convert_ids_to_tokens(config.eos_token_id)
+            columns = [name for name in ("text", "text_pair") if name in texts.schema.names]
+            places = [name for name in columns if end in texts[name][row].as_py()]
+            raise BadInput(
+                f"{TokenizeFiles.raw}: row {before + row + 1} of the {split} split has {end!r} in its "
+                f"{' and its '.join(places)}; {config.model_type} answers at the last {end!r} of rows that have "
+                "equally many, so take it out, or make it plain text: split_special_tokens true in the checkpoint's "
+                "tokenizer_config.json"
+            )
 
 
 def count(uncut: np.ndarray, max_length: int) -> dict[str, Any]:

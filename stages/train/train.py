@@ -38,6 +38,7 @@ from stages.train.dropout import draw_by_step
 from stages.train.recipe import environment, recipe_key
 from stages.train.resume import train_to_the_end
 from stages.train.trainer import ResumableTrainer
+from stages.train.trial import try_out
 from stages.train.weights import save_for_use
 
 LAUNCHER = ElasticLauncher(lambda p, execution: p.processes, over_nodes=True)
@@ -101,9 +102,11 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     assert run is not None
 
     def make() -> ResumableTrainer:
-        return make_trainer(
+        trainer = make_trainer(
             p, execution, task, device, batches, files.pretrained, run, splits["train"], splits[validation]
         )
+        try_out(trainer.model, trainer.data_collator, splits["train"], task.columns)
+        return trainer
 
     trainer, kept = train_to_the_end(make, run, task, p.keep)
     if rank() > 0:

@@ -87,7 +87,8 @@ class ResumableTrainer(Trainer):
         losses = example_losses(self.task.problem_type, outputs["logits"].float(), labels)
         # DDP takes the mean of the processes' gradients, where the sum is wanted
         loss = losses.mean() if weight is None else (losses * weight).sum() * world_size()
-        return (loss, outputs) if return_outputs else loss
+        # Only the logits: of an encoder-decoder or a decoder, `Trainer` would gather hidden states and caches, too.
+        return (loss, {"logits": outputs["logits"]}) if return_outputs else loss
 
     def training_step(
         self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
