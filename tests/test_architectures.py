@@ -13,7 +13,7 @@ import sentencepiece
 import torch
 import transformers as hf
 from datasets import Dataset
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from benchmarks.checkpoints import survey
@@ -39,6 +39,17 @@ def save(folder: Path, tokenizer: Any, config: Any) -> Path:
 def bert(folder: Path) -> Path:
     tokenizer = hf.BertTokenizer(vocab=wordpieces())
     return save(folder, tokenizer, hf.BertConfig(vocab_size=len(tokenizer), max_position_embeddings=WIDTH, **SIZE))
+
+
+def old_bert(folder: Path) -> Path:
+    """As bert-base-uncased and most of its age name the tensors of their layer norms."""
+    file = bert(folder) / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    weights = load_file(file)
+    for new, name in old.items():
+        weights = {key.replace(new, name): value for key, value in weights.items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    return folder
 
 
 def distilbert(folder: Path) -> Path:
@@ -142,6 +153,7 @@ def albert(folder: Path) -> Path:
 FAMILIES: dict[str, tuple[Callable[[Path], Path], bool]] = {  # maker, and whether it tells token types apart
     "albert": (albert, False),  # its tokenizer gives none, though the model has two
     "bert": (bert, True),
+    "old_bert": (old_bert, True),
     "deberta_v3": (deberta_v3, False),
     "distilbert": (distilbert, False),
     "electra": (electra, True),

@@ -1,4 +1,4 @@
-"""Loads what tokenize needs of a checkpoint, and refuses one by what its config.json and its tokenizer tell."""
+"""Loads what tokenize needs of a checkpoint, and refuses one by what its config.json and tokenizer tell."""
 
 from pathlib import Path
 from typing import Any
