@@ -1,6 +1,6 @@
 """Writes the tree of docs/architecture.md: each module of the stages and checks, with the first line of its docstring.
 
-    python -m benchmarks.tree
+python -m benchmarks.tree
 """
 
 import ast

@@ -23,11 +23,10 @@ from checks.lock import find_mismatches
 from checks.paired import MARGIN, SplitComparison, compare_split, list_flips, unseen_flips
 from checks.predictions import predicted_splits, read_pair, read_texts, same_task
 from checks.revisions import WORKSPACE, Revision, find_revision, git
-from stages.evaluate.evaluate import EvaluateParams, chosen_splits
+from stages.evaluate.params import EvaluateParams, chosen_splits
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
-from stages.shared.task.scoring import NUMBERS
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def compare(old: Revision, new: Revision, p: EvaluateParams, margin: float, flip
     for split in chosen_splits(p.splits, both):
         pair = read_pair(old, new, split)
         splits.append(compare_split(split, pair, p, margin))
-        if flips and task.problem_type != NUMBERS:
+        if flips and not task.problem.numeric:
             splits[-1] = replace(splits[-1], flipped=list_flips(pair, read_texts(new, split), flips))
     return RevisionComparison(described(old), described(new), p.confidence, margin, splits)
 

@@ -21,10 +21,10 @@ from checks.lock import find_mismatches, read_parameters
 from checks.paired import MARGIN, compare_split, greater_is_better
 from checks.predictions import RAW, read_pair
 from checks.revisions import WORKSPACE, Revision, find_revision
-from stages.evaluate.evaluate import EvaluateParams
+from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass, read_params
-from stages.shared.task.scoring import METRICS
+from stages.shared.task.metrics import METRICS
 
 SCORES = "metrics/metrics.json"
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from stages.evaluate.bootstrap import CHUNK, SAME, _Counts, _formulas, _tally, bootstrap_intervals
-from stages.evaluate.evaluate import EvaluateParams
-from stages.shared.task.scoring import CLASSES, METRICS, NUMBERS, loss, predict_labels
+from stages.evaluate.bootstrap import WEIGHTS_AT_ONCE, bootstrap_intervals
+from stages.evaluate.params import EvaluateParams
+from stages.shared.task.metrics import METRICS, SAME, Counts, OverCounts
 from stages.shared.task.task import Task
 
 MARGIN = 0.005  # in the metric's own unit; differences up to it do not matter
@@ -23,7 +23,7 @@ class PairedPredictions:
     """What two models say about the same examples."""
 
     task: Task
-    labels: np.ndarray  # as in `scoring.score`
+    labels: np.ndarray  # as in `problem_types.Problem`
     before: np.ndarray  # the first model's logits, float32[examples, columns]
     after: np.ndarray  # the second model's
 
@@ -72,11 +72,11 @@ def compare_split(split: str, pair: PairedPredictions, p: EvaluateParams, margin
     """Compares two models on a split, without listing its flips."""
     olds, news = (plain_scores(pair.task, pair.labels, logits) for logits in (pair.before, pair.after))
     intervals = bootstrap_intervals(
-        pair.task, pair.labels, [pair.before, pair.after], p.confidence, p.resamples, p.seed
+        pair.task, pair.labels, [pair.before, pair.after], confidence=p.confidence, resamples=p.resamples, seed=p.seed
     )
     counts: dict[str, int] | None = None
     p_values: dict[str, float] = {}
-    if pair.task.problem_type != NUMBERS:
+    if not pair.task.problem.numeric:
         kinds = flip_kinds(pair)
         counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
         p_values = swap_p_values(pair, p.resamples, p.seed)
@@ -127,11 +127,10 @@ def greater_is_better(metric: str) -> bool:
 
 
 def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Returns what `scoring.score` does, by the same functions, but without the seconds of the `evaluate` package."""
-    predictions = predict_labels(task, logits)
-    return {name: METRICS[name].compute(labels, predictions) for name in task.metrics} | {
-        "loss": loss(task, logits, labels)
-    }
+    """Returns what `scorer.score` does, by the same functions, but without the seconds of the `evaluate` package."""
+    predictions = task.problem.predict(logits)
+    scores = {name: METRICS[name].score(labels, predictions) for name in task.metrics}
+    return scores | {"loss": task.problem.loss(logits, labels)}
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -153,26 +152,27 @@ def swap_p_values(pair: PairedPredictions, resamples: int, seed: int) -> dict[st
     Args:
         pair: of classes or of sets.
     """
-    task, labels = pair.task, pair.labels
-    old, new = (predict_labels(task, logits) for logits in (pair.before, pair.after))
+    problem, columns, labels = pair.task.classification, pair.task.columns, pair.labels
+    old, new = (problem.predict(logits) for logits in (pair.before, pair.after))
     changed = np.flatnonzero((old != new).reshape(len(labels), -1).any(axis=1))
-    codes = np.concatenate([_members(task, array[changed]) for array in (labels, old, new)], axis=1)
+    codes = np.concatenate([problem.members(array[changed], columns) for array in (labels, old, new)], axis=1)
     kinds, number = np.unique(codes, axis=0, return_counts=True)
     is_in, was, becomes = (part.astype(np.float64) for part in np.split(kinds, 3, axis=1))
     # What one flip of each kind changes: hits and predictions of each label, and right examples.
     steps = np.concatenate([(becomes - was) * is_in, becomes - was], axis=1)
     right = (becomes == is_in).all(axis=1).astype(np.float64) - (was == is_in).all(axis=1)
     steps = np.concatenate([steps, right[:, np.newaxis]], axis=1)
-    hits = (old == labels).reshape(len(labels), -1).all(axis=1).sum()
-    both = _tally(task, old[old == labels]) if task.problem_type == CLASSES else _tally(task, old * labels)
-    start = np.concatenate([both, _tally(task, old), [hits]]).astype(np.float64)
-    size, columns = np.array([len(labels)], dtype=np.float64), task.columns
-    every = _tally(task, labels).astype(np.float64)[np.newaxis]
-    formulas = _formulas(task)
+    hits, predicted = problem.tally(labels, columns, old == labels), problem.tally(old, columns)
+    start = np.concatenate([hits, predicted, [problem.right(old, labels).sum()]]).astype(np.float64)
+    size = np.array([len(labels)], dtype=np.float64)
+    every = problem.tally(labels, columns).astype(np.float64)[np.newaxis]
+    forms = {name: METRICS[name].resampled for name in pair.task.metrics}
+    formulas = {name: form.formula for name, form in forms.items() if isinstance(form, OverCounts)}
 
     def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-        both, predicted, hits = np.split(counts, [columns, 2 * columns], axis=1)
-        one = _Counts(both, predicted, np.repeat(every, len(counts), axis=0), hits[:, 0], size)
+        hits, predicted, right = np.split(counts, [columns, 2 * columns], axis=1)
+        actual = np.repeat(every, len(counts), axis=0)
+        one = Counts(hits, predicted, right[:, 0], actual, size, problem.exclusive)
         return {name: formula(one) for name, formula in formulas.items()}
 
     def differences(swapped: np.ndarray) -> dict[str, np.ndarray]:
@@ -182,8 +182,8 @@ def swap_p_values(pair: PairedPredictions, resamples: int, seed: int) -> dict[st
 
     own = differences(np.zeros((1, len(number))))
     generator = np.random.default_rng(seed)
-    draws = min(resamples, max(1000, 10 * CHUNK // max(len(number), 1)))
-    rows = max(1, CHUNK // max(len(number), columns))
+    draws = min(resamples, max(1000, 10 * WEIGHTS_AT_ONCE // max(len(number), 1)))
+    rows = max(1, WEIGHTS_AT_ONCE // max(len(number), columns))
     as_far = dict.fromkeys(formulas, 1)  # the sample itself
     for done in range(0, draws, rows):
         swapped = generator.binomial(number, 0.5, size=(min(rows, draws - done), len(number)))
@@ -192,14 +192,9 @@ def swap_p_values(pair: PairedPredictions, resamples: int, seed: int) -> dict[st
     return {name: count / (draws + 1) for name, count in as_far.items()}
 
 
-def _members(task: Task, labels: np.ndarray) -> np.ndarray:
-    """Writes classes, int64[examples], or sets, float32[examples, labels], as bool[examples, labels]."""
-    return labels == 1 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(task.columns)
-
-
 def flip_kinds(pair: PairedPredictions) -> np.ndarray:
     """Returns str[examples]: how each example's prediction changed; empty where it did not."""
-    predictions = (predict_labels(pair.task, logits) for logits in (pair.before, pair.after))
+    predictions = (pair.task.problem.predict(logits) for logits in (pair.before, pair.after))
     columns = [array.reshape(len(pair.labels), -1) for array in (pair.labels, *predictions)]
     was, became = ((columns[0] == column).all(axis=1) for column in columns[1:])
     changed = (columns[1] != columns[2]).any(axis=1)
@@ -214,22 +209,13 @@ def list_flips(pair: PairedPredictions, rows: list[tuple[str, str | None]], most
         rows: the text, or the two, of each example.
     """
     task, kinds = pair.task, flip_kinds(pair)
-    olds, news = predict_labels(task, pair.before), predict_labels(task, pair.after)
-    wide = pair.after.astype(np.float64)
-    if task.problem_type == CLASSES:
-        confidence = np.exp(wide.max(axis=1) - np.logaddexp.reduce(wide, axis=1))
-    else:  # that all of its labels are right, if they do not depend on each other
-        confidence = np.prod(1 / (1 + np.exp(-np.abs(wide))), axis=1)
+    olds, news = task.problem.predict(pair.before), task.problem.predict(pair.after)
+    # Of a set: that all of its labels are right, if they do not depend on each other.
+    confidence = task.classification.confidence(pair.after).reshape(len(kinds), -1).prod(axis=1)
     order = np.lexsort((np.arange(len(kinds)), -confidence))
     chosen = [int(i) for i in order if kinds[i]][:most]
     flips = []
     for i in chosen:
-        label, old, new = (_label(task, array[i]) for array in (pair.labels, olds, news))
+        label, old, new = (task.say(array[i]) for array in (pair.labels, olds, news))
         flips.append(Flip(i + 1, *rows[i], label, old, new, str(kinds[i]), float(confidence[i])))
     return flips
-
-
-def _label(task: Task, value: Any) -> str:
-    if task.problem_type == CLASSES:
-        return task.label_names[int(value)]
-    return ", ".join(name for name, one in zip(task.label_names, value, strict=True) if one) or "none"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from checks.cli import Unanswerable
 from checks.paired import PairedPredictions
 from checks.revisions import Revision
-from stages.evaluate.bootstrap import FEWEST
+from stages.evaluate.bootstrap import FEWEST_EXAMPLES
 from stages.shared.task.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
@@ -57,8 +57,9 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
         changed = [row for row, (one, other) in enumerate(zip(*rows, strict=True), 1) if one != other]
         if changed:
             raise Unanswerable(f"{split}: {old.name} and {new.name} have other texts, first in row {changed[0]}")
-    if len(labels) < FEWEST:
-        raise Unanswerable(f"{split}: {len(labels)} examples are too few to compare by; {FEWEST} are the least")
+    if len(labels) < FEWEST_EXAMPLES:
+        few = f"{len(labels)} examples are too few to compare by; {FEWEST_EXAMPLES} are the least"
+        raise Unanswerable(f"{split}: {few}")
     if np.all(labels == -1):
         raise Unanswerable(f"{split}: no labels to score against")
     if (labels == labels[0]).all():

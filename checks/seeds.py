@@ -40,7 +40,7 @@ from checks.dvc_internals import experiment_ref
 from checks.lock import find_mismatches, read_sections
 from checks.paired import greater_is_better
 from checks.revisions import Revision, git
-from stages.evaluate.guards import reaches_constant
+from stages.evaluate.score_warnings import reaches_constant
 from stages.shared.task.intervals import interval_of
 
 CONFIDENCE = 0.95

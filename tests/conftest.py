@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch  # noqa: F401  (first: stages.tokenize.tokenize hides it from transformers, which the other stages need whole)
-import transformers  # noqa: F401
 
+import stages  # noqa: F401  (seals the environment before any library reads it)
 from tests.hub import Files
 from tests.project import Project, copy_project
 from tests.repositories import Downloader

@@ -74,7 +74,7 @@ def make(
     project: Project, labels: np.ndarray, logits: np.ndarray, texts: Sequence[str] | None = None, **task: Any
 ) -> None:
     """Writes what the stages copy, runs them and commits."""
-    from stages.shared.task.scoring import score
+    from stages.shared.task.scorer import score
     from stages.shared.task.task import Task
 
     raw, predictions = (project.folder / "made" / name for name in ("raw", "predictions"))

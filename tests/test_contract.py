@@ -43,7 +43,7 @@ def imports(file: Path) -> set[Path]:
         else:
             continue
         for name in names:
-            if name.split(".")[0] == "stages":
+            if name.split(".")[0] in ("stages", "checks"):
                 path = ROOT / Path(*name.split("."))
                 found |= {
                     candidate for candidate in (path.with_suffix(".py"), path / "__init__.py") if candidate.exists()
@@ -107,6 +107,12 @@ def test_a_missing_and_a_needless_code_dep_are_noticed() -> None:
 def test_no_stage_imports_another(stage: str) -> None:
     others = {f"stages/{name}" for name in STAGES if name != stage}
     assert not [file for file in closure(program(stage)) if any(holds(other, file) for other in others)]
+
+
+def test_the_scorer_and_the_seconds_of_its_library_are_for_train_and_evaluate_alone() -> None:
+    scorer = "stages/shared/task/scorer.py"
+    assert {stage for stage in STAGES if scorer in closure(program(stage))} == {"train", "evaluate"}
+    assert not [file.name for file in (ROOT / "checks").glob("*.py") if scorer in closure(file)]
 
 
 @pytest.mark.parametrize("room", ["runtime", "task", "model"])
@@ -197,12 +203,3 @@ def test_every_stage_can_come_from_the_run_cache() -> None:
     """DVC leaves a stage with a plain out in Git out of its run cache; metrics and plots may be there."""
     for entry in DAG["stages"].values():
         assert all(isinstance(out, str) for out in entry.get("outs", []))
-
-
-def test_download_and_scoring_know_the_same_metrics() -> None:
-    from typing import get_args
-
-    from stages.download.download import MetricName
-    from stages.shared.task.scoring import METRICS
-
-    assert set(get_args(MetricName)) == set(METRICS)

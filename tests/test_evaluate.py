@@ -10,17 +10,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from stages.evaluate import guards
+from stages.evaluate import score_warnings
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
-from stages.evaluate.evaluate import (
-    EvaluateFiles,
-    EvaluateParams,
-    chosen_splits,
-    evaluate,
-)
+from stages.evaluate.evaluate import EvaluateFiles, evaluate
+from stages.evaluate.params import EvaluateParams, chosen_splits
 from stages.evaluate.plots import HEADERS
 from stages.shared.runtime.errors import BadInput
-from stages.shared.task.scoring import METRICS, check_metrics, score
+from stages.shared.task.metrics import METRICS, check_metrics
+from stages.shared.task.scorer import score
 from stages.shared.task.task import Task, write_task
 from tests.tiny import EXECUTION
 
@@ -207,7 +204,7 @@ def test_the_split_that_chose_the_epoch_is_named(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("harmless", [{"epochs_trained": 1}, {"split": "validation_matched"}, {"keep": "last"}])
 def test_one_epoch_or_another_split_chose_nothing(harmless: dict[str, Any]) -> None:
-    assert not guards.selected("validation", SELECTION | {"keep": "best"} | harmless)
+    assert not score_warnings.chosen_on_split("validation", SELECTION | {"keep": "best"} | harmless)
 
 
 def test_a_score_like_a_constants_is_named(tmp_path: Path) -> None:
@@ -278,7 +275,7 @@ def test_probabilities_that_are_too_high_are_named(tmp_path: Path) -> None:
 )
 def test_a_direction_is_named_only_where_there_is_one(bins: list[tuple[float, float]], words: str) -> None:
     made = [Bin(number, said, right, 200, 1e-6) for number, (said, right) in enumerate(bins)]
-    (only,) = guards.badly_calibrated("test", made, 0)
+    (only,) = score_warnings.badly_calibrated("test", made, 0)
     assert f"the probabilities {words}" in only.message
 
 
@@ -381,4 +378,4 @@ def test_a_constant_is_reached_by_the_interval_and_not_by_the_value(
     metric: str, low: float | None, high: float | None, baseline: float | None, reached: bool
 ) -> None:
     record = {"metric": metric, "value": 0.61, "low": low, "high": high, "baseline": baseline}
-    assert guards.reaches_constant(record) is reached
+    assert score_warnings.reaches_constant(record) is reached

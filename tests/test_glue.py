@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from stages.download.glue import GLUE
-from stages.shared.task.scoring import score
+from stages.shared.task.scorer import score
 from stages.shared.task.task import Task, read_task
 from tests.hub import Hub
 from tests.project import Project

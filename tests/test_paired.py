@@ -8,8 +8,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
 from checks.paired import MARGIN, PairedPredictions, compare_split, mcnemar, swap_p_values, verdict
-from stages.evaluate.evaluate import EvaluateParams
-from stages.shared.task.scoring import predict_labels
+from stages.evaluate.params import EvaluateParams
 from stages.shared.task.task import Task
 from tests.predictions import TASK
 from tests.test_statistics import CLASSES, SETS, draw, make_task, value
@@ -107,7 +106,7 @@ def test_the_swaps_are_those_of_all_examples_written_out(problem: str, columns: 
     """Every way to swap 8 flips, scored by scikit-learn; the test draws 20,000 of them."""
     task = make_task(problem, columns)
     labels, (one, two) = draw(task, 60, models=2)
-    flipped = np.flatnonzero((predict_labels(task, one) != predict_labels(task, two)).reshape(60, -1).any(axis=1))
+    flipped = np.flatnonzero((task.problem.predict(one) != task.problem.predict(two)).reshape(60, -1).any(axis=1))
     two[flipped[8:]] = one[flipped[8:]]
     found = swap_p_values(PairedPredictions(task, labels, one, two), 20_000, 0)
     as_far = dict.fromkeys(task.metrics, 0)

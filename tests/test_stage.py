@@ -170,7 +170,9 @@ def test_scoring_does_not_import_torch(tmp_path: Path) -> None:
     code = """
         import sys
         import numpy as np
-        from stages.shared.task.scoring import score
+        from stages.shared.runtime.imports import program_imports
+        with program_imports(hidden="transformers"):
+            from stages.evaluate.evaluate import score
         from stages.shared.task.task import Task
         task = Task("t", "single_label_classification", ["a", "b"], ["accuracy", "f1"], "files", "0")
         score(task, np.zeros((2, 2), np.float32), np.zeros(2, np.int64))

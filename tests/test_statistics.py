@@ -10,9 +10,13 @@ from scipy import stats
 from scipy.optimize import minimize
 from statsmodels.stats.proportion import proportion_confint
 
-from stages.evaluate import bootstrap
-from stages.evaluate.bootstrap import bca_interval, bootstrap_intervals, constant_scores, tabulate, wilson_interval
-from stages.shared.task.scoring import METRICS, loss, predict_labels, score
+from stages.evaluate import bootstrap, tables
+from stages.evaluate.bootstrap import Interval, bca_interval, bootstrap_intervals, wilson_interval
+from stages.evaluate.constant import constant_scores
+from stages.evaluate.ranks import spearman_influence
+from stages.evaluate.tables import Table, tabulate
+from stages.shared.task.metrics import METRICS
+from stages.shared.task.scorer import score
 from stages.shared.task.task import Task
 
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
@@ -41,6 +45,12 @@ def draw(task: Task, examples: int, seed: int = 0, models: int = 1) -> tuple[np.
     return labels, [(knows + one).round(1 if task.problem_type == NUMBERS else 6).astype(np.float32) for one in noise]
 
 
+def intervals(
+    task: Task, labels: np.ndarray, logits: list[np.ndarray], resamples: int, seed: int
+) -> dict[str, Interval]:
+    return bootstrap_intervals(task, labels, logits, confidence=0.95, resamples=resamples, seed=seed)
+
+
 PROBLEMS = [(CLASSES, 2), (CLASSES, 5), (SETS, 4), (NUMBERS, 1)]
 
 
@@ -61,18 +71,18 @@ def test_a_resample_scores_as_its_examples_written_out(problem: str, columns: in
 
 def value(name: str, task: Task, labels: np.ndarray, logits: np.ndarray) -> float:
     if name == "loss":
-        return loss(task, logits, labels)
-    return METRICS[name].compute(labels, predict_labels(task, logits))
+        return task.problem.loss(logits, labels)
+    return METRICS[name].score(labels, task.problem.predict(logits))
 
 
-def cells_of(table: bootstrap.Table, task: Task, labels: np.ndarray, logits: list[np.ndarray]) -> np.ndarray:
+def cells_of(table: Table, task: Task, labels: np.ndarray, logits: list[np.ndarray]) -> np.ndarray:
     """Finds the cell of each example: by kind, or in the order in which they were spread; ranks keep theirs."""
     if "spearmanr" in table.metrics:
         return np.arange(len(labels))
     if len(table.counts) == len(labels):
         return np.random.default_rng(0).permutation(len(labels))
     codes = np.ravel_multi_index(
-        (labels, *(predict_labels(task, one) for one in logits)), (task.columns,) * (1 + len(logits))
+        (labels, *(task.problem.predict(one) for one in logits)), (task.columns,) * (1 + len(logits))
     )
     return np.unique(codes, return_inverse=True)[1]
 
@@ -82,10 +92,10 @@ def test_the_value_is_the_score(problem: str, columns: int) -> None:
     task = make_task(problem, columns)
     labels, (one, two) = draw(task, 300, models=2)
     scores = [score(task, logits, labels) for logits in (one, two)]
-    for name, interval in bootstrap_intervals(task, labels, [one], 0.95, 200, 0).items():
+    for name, interval in intervals(task, labels, [one], 200, 0).items():
         assert interval.value == pytest.approx(scores[0][name], abs=1e-6)
         assert interval.low < interval.value < interval.high
-    for name, interval in bootstrap_intervals(task, labels, [one, two], 0.95, 200, 0).items():
+    for name, interval in intervals(task, labels, [one, two], 200, 0).items():
         assert interval.value == pytest.approx(scores[1][name] - scores[0][name], abs=1e-6)
 
 
@@ -105,7 +115,7 @@ def test_the_interval_is_scipys(metric: str, statistic: Callable[..., np.ndarray
     """To 3 % of the width, which is what 10,000 resamples leave to chance."""
     task = make_task(NUMBERS, metrics=[metric])
     labels, (logits,) = draw(task, 120)
-    ours = bootstrap_intervals(task, labels, [logits], 0.95, 10_000, 0)[metric]
+    ours = intervals(task, labels, [logits], 10_000, 0)[metric]
     pair = (labels.astype(float), logits[:, 0].astype(float))
     theirs = stats.bootstrap(pair, statistic, paired=True, method="BCa", n_resamples=10_000, rng=1).confidence_interval
     assert tuple(ours[1:]) == pytest.approx(tuple(theirs), abs=0.03 * (theirs.high - theirs.low))
@@ -116,7 +126,7 @@ def test_the_interval_of_an_accuracy_is_scipys() -> None:
     labels, (one, two) = draw(task, 408, models=2)
     right = [(logits.argmax(axis=1) == labels).astype(float) for logits in (one, two)]
     for logits, values in (([one], right[0]), ([one, two], right[1] - right[0])):
-        ours = bootstrap_intervals(task, labels, logits, 0.95, 10_000, 0)["accuracy"]
+        ours = intervals(task, labels, logits, 10_000, 0)["accuracy"]
         theirs = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=10_000, rng=1).confidence_interval
         assert tuple(ours[1:]) == pytest.approx(tuple(theirs), abs=1.01 / 408)  # a step of the accuracy
 
@@ -153,11 +163,11 @@ def test_the_influence_on_spearman_is_its_derivative() -> None:
     """With ties; the derivative is taken from the weighted ranks, which are another piece of code."""
     task = make_task(NUMBERS, metrics=["spearmanr"])
     labels, (logits,) = draw(task, 200)
-    value, influence = bootstrap._spearman_influence(labels, logits[:, 0])
+    value, influence = spearman_influence(labels, logits[:, 0])
     assert value == pytest.approx(stats.spearmanr(labels, logits[:, 0]).statistic, abs=1e-12)
     step = 1e-4
     weights = np.ones((200, 200)) + step * np.eye(200)
-    moved = bootstrap._rank_table(labels, [logits[:, 0]]).metrics["spearmanr"](weights)[0]
+    moved = tables._rank_table("spearmanr", labels, [logits[:, 0]]).metrics["spearmanr"](weights)[0]
     assert (moved - value) * 200 / step == pytest.approx(influence, abs=1e-3)
 
 
@@ -168,9 +178,9 @@ def test_blocks_give_the_interval_of_single_examples(
 ) -> None:
     task = make_task(problem, columns)
     labels, (logits,) = draw(task, 3000)
-    blocks = bootstrap_intervals(task, labels, [logits], 0.95, 4000, 0)
-    monkeypatch.setattr(bootstrap, "MOST_CELLS", 3000)
-    for name, exact in bootstrap_intervals(task, labels, [logits], 0.95, 4000, 0).items():
+    blocks = intervals(task, labels, [logits], 4000, 0)
+    monkeypatch.setattr(tables, "MOST_CELLS", 3000)
+    for name, exact in intervals(task, labels, [logits], 4000, 0).items():
         width = exact.high - exact.low
         assert tuple(blocks[name]) == pytest.approx(tuple(exact), abs=0.08 * width), name
 
@@ -179,16 +189,16 @@ def test_blocks_give_the_interval_of_single_examples(
 def test_a_million_examples_are_a_few_cells(problem: str, columns: int) -> None:
     task = make_task(problem, columns)
     labels, logits = draw(task, 1_000_000)
-    tables = tabulate(task, labels, logits)
-    assert max(len(table.counts) for table in tables) <= bootstrap.MOST_CELLS
+    sizes = [len(table.counts) for table in tabulate(task, labels, logits)]
+    assert max(sizes) <= tables.MOST_CELLS
     if problem == CLASSES:
-        assert len(tables[0].counts) == 4
+        assert sizes[0] == 4
 
 
 def test_the_seed_and_nothing_else_decides() -> None:
     task = make_task(CLASSES)
     labels, logits = draw(task, 100)
-    one, two, three = (bootstrap_intervals(task, labels, logits, 0.95, 500, seed) for seed in (0, 0, 1))
+    one, two, three = (intervals(task, labels, logits, 500, seed) for seed in (0, 0, 1))
     assert one == two != three
 
 
@@ -196,7 +206,7 @@ def test_a_perfect_score_leaves_the_width_to_wilson() -> None:
     task = make_task(CLASSES, metrics=["accuracy"])
     labels = np.arange(100) % 2
     logits = np.eye(2, dtype=np.float32)[labels]
-    assert bootstrap_intervals(task, labels, [logits], 0.95, 500, 0)["accuracy"] == (1.0, 1.0, 1.0)
+    assert intervals(task, labels, [logits], 500, 0)["accuracy"] == (1.0, 1.0, 1.0)
     assert wilson_interval(100, 100, 0.95).low == pytest.approx(100 / (100 + 1.959964**2), abs=1e-6)
 
 
@@ -214,7 +224,7 @@ def test_the_best_constant_answer_is_the_best_of_all_by_scikit_learn(problem: st
         answers = [np.tile(np.array(one, dtype=np.float32), (40, 1)) for one in product((0, 1), repeat=columns)]
     found = constant_scores(task, labels)
     for name in task.metrics:
-        expected = max(METRICS[name].compute(labels, answer) for answer in answers)
+        expected = max(METRICS[name].score(labels, answer) for answer in answers)
         assert found[name] == pytest.approx(expected, abs=1e-12), name
 
 
@@ -223,7 +233,7 @@ def test_no_constant_logits_have_a_lower_loss_than_the_labels_shares(problem: st
     task = make_task(problem, columns)
     labels, _ = draw(task, 60)
     best = constant_scores(task, labels)["loss"]
-    found = minimize(lambda one: loss(task, np.tile(one, (60, 1)), labels), np.zeros(columns))
+    found = minimize(lambda one: task.problem.loss(np.tile(one, (60, 1)), labels), np.zeros(columns))
     assert best == pytest.approx(found.fun, abs=1e-5)
 
 
@@ -232,7 +242,7 @@ def test_the_best_constant_number_is_the_mean() -> None:
     labels, _ = draw(task, 60)
     found = constant_scores(task, labels)
     assert found["mean_squared_error"] == pytest.approx(
-        METRICS["mean_squared_error"].compute(labels, np.full(60, labels.mean()))
+        METRICS["mean_squared_error"].score(labels, np.full(60, labels.mean()))
     )
     assert (found["pearson"], found["spearmanr"]) == (0.0, 0.0)
 
@@ -247,7 +257,7 @@ def test_constant_predictions_do_not_crash() -> None:
         task = make_task(problem, columns)
         labels, _ = draw(task, 50)
         logits = np.zeros((50, columns), dtype=np.float32)
-        for name, interval in bootstrap_intervals(task, labels, [logits], 0.95, 200, 0).items():
+        for name, interval in intervals(task, labels, [logits], 200, 0).items():
             assert np.isfinite(interval).all(), name
             assert interval.value == pytest.approx(score(task, logits, labels)[name], abs=1e-6)
 

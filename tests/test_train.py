@@ -17,6 +17,7 @@ from transformers import pipeline
 
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import save_splits
+from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from stages.train.order import EpochSampler
@@ -217,7 +218,7 @@ def test_the_loss_is_that_of_the_model_itself(problem: str, labels: torch.Tensor
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     config = BertConfig(vocab_size=9, num_labels=columns, problem_type=problem, **size)
     outputs = BertForSequenceClassification(config)(input_ids=torch.tensor([[1, 2], [3, 4], [5, 6]]), labels=labels)
-    mean = example_losses(problem, outputs.logits, labels).mean().item()
+    mean = example_losses(PROBLEMS[problem], outputs.logits, labels).mean().item()
     assert mean == pytest.approx(outputs.loss.item(), abs=1e-6)
 
 

@@ -20,18 +20,8 @@ from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json
 from stages.shared.runtime.splits import save_splits
+from stages.shared.task.metrics import MetricName
 from stages.shared.task.task import ProblemType, Task, write_task
-
-MetricName = Literal[
-    "accuracy",
-    "f1",
-    "f1_macro",
-    "f1_micro",
-    "matthews_correlation",
-    "pearson",
-    "spearmanr",
-    "mean_squared_error",
-]
 
 
 @params_dataclass

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared.task.scoring import CLASSES, NUMBERS
+from stages.shared.task.problem_types import Classification
 from stages.shared.task.task import Task
 
 BINS = 15  # of equal width, as in Guo et al. (2017)
@@ -28,11 +28,12 @@ def calibration_bins(task: Task, logits: np.ndarray, labels: np.ndarray) -> list
 
     Args:
         logits: float32[examples, columns].
-        labels: as in `scoring.score`.
+        labels: as in `problem_types.Problem`.
     """
-    if task.problem_type == NUMBERS:
+    problem = task.problem
+    if not isinstance(problem, Classification):
         return []
-    confidence, right = _confidences(task, logits, labels)
+    confidence, right = problem.confidence(logits).ravel(), (problem.predict(logits) == labels).ravel()
     which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     examples = np.bincount(which, minlength=BINS)
     sums = [np.bincount(which, values, BINS) for values in (confidence, right, confidence * (1 - confidence))]
@@ -64,11 +65,3 @@ def error_by_chance(bins: list[Bin], seed: int) -> float:
     )
     gaps = np.abs(np.random.default_rng(seed).normal(size=(DRAWS, len(bins)))) * deviation
     return float(np.quantile(gaps @ examples / examples.sum(), 0.95))
-
-
-def _confidences(task: Task, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each prediction's probability, float64, and whether it is right."""
-    wide = logits.astype(np.float64)
-    if task.problem_type == CLASSES:
-        return np.exp(wide.max(axis=1) - np.logaddexp.reduce(wide, axis=1)), wide.argmax(axis=1) == labels
-    return 1 / (1 + np.exp(-np.abs(wide))).ravel(), ((wide > 0) == labels).ravel()

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.evaluate.calibration import Bin
-from stages.shared.task.scoring import CLASSES, NUMBERS, predict_labels
 from stages.shared.task.task import Task
 
 HEADERS = {
@@ -33,13 +32,13 @@ def plot_rows(
 
     Args:
         logits: float32[examples, columns].
-        labels: as in `scoring.score`.
+        labels: as in `problem_types.Problem`.
     """
-    if task.problem_type == NUMBERS:
-        return {"scatter": _scatter(split, logits[:, 0], labels)}
+    if task.problem.numeric:
+        return {"scatter": _scatter(split, task.problem.predict(logits), labels)}
     calibration = [(split, one.number, _short(one.confidence), _short(one.accuracy), one.examples) for one in bins]
     rows = {"calibration": calibration} | _curves(task, split, logits, labels)
-    return rows | ({"confusion": count_confusion(split, task, logits, labels)} if task.problem_type == CLASSES else {})
+    return rows | ({"confusion": count_confusion(split, task, logits, labels)} if task.problem.exclusive else {})
 
 
 def write_plot(file: Path, name: str, rows: Sequence[Row]) -> None:
@@ -51,7 +50,7 @@ def write_plot(file: Path, name: str, rows: Sequence[Row]) -> None:
 def count_confusion(split: str, task: Task, logits: np.ndarray, labels: np.ndarray) -> list[Row]:
     """Returns a row (split, actual, predicted, examples) for every pair of labels, those without examples too."""
     names = task.label_names
-    flat = labels * len(names) + predict_labels(task, logits)
+    flat = labels * len(names) + task.problem.predict(logits)
     counts = np.bincount(flat, minlength=len(names) ** 2).reshape(len(names), len(names))
     return [
         (split, actual, predicted, int(counts[i, j]))
@@ -63,15 +62,12 @@ def count_confusion(split: str, task: Task, logits: np.ndarray, labels: np.ndarr
 def _curves(task: Task, split: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, list[Row]]:
     """One label against the others, for each label that has examples of both kinds; of two classes, the second."""
     rows: dict[str, list[Row]] = {"precision_recall": [], "roc": []}
-    columns = [1] if task.problem_type == CLASSES and len(task.label_names) == 2 else range(len(task.label_names))
+    problem, columns = task.classification, [1] if task.binary else range(task.columns)
     if len(columns) > MOST_CURVES:
         return rows
     for column in columns:
-        scores, positive = logits[:, column].astype(np.float64), labels == column
-        if task.problem_type == CLASSES:  # the odds of the label order the examples as its probability does
-            scores = scores - np.logaddexp.reduce(np.delete(logits, column, axis=1).astype(np.float64), axis=1)
-        else:
-            positive = labels[:, column] == 1
+        # The odds order the examples as the probability does, and still do where that is rounded to 1.
+        scores, positive = problem.log_odds(logits, column), problem.carries(labels, column)
         if positive.any() and not positive.all():
             precision, recall, _ = precision_recall_curve(positive, scores)
             rates = roc_curve(positive, scores)[:2]

@@ -6,29 +6,18 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from stages.report.inputs import Run
+from stages.report.inputs import RunSummary
 from stages.report.markdown import plain
-from stages.shared.task.scoring import NUMBERS
+from stages.shared.task.metrics import METRICS
 
 # Weights that are known by their bytes, wherever they came from.
 KNOWN_WEIGHTS = {
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "sentence-transformers/all-MiniLM-L6-v2",
 }
 GLUE_REPOSITORY = "nyu-mll/glue"
-# Our metric -> the Hub's id of it, its name, and the arguments that make it ours.
-HUB_METRICS: dict[str, tuple[str, str, dict[str, str] | None]] = {
-    "accuracy": ("accuracy", "Accuracy", None),
-    "f1": ("f1", "F1", None),
-    "f1_macro": ("f1", "F1, macro average", {"average": "macro"}),
-    "f1_micro": ("f1", "F1, micro average", {"average": "micro"}),
-    "matthews_correlation": ("matthews_correlation", "Matthews correlation", None),
-    "pearson": ("pearsonr", "Pearson correlation", None),
-    "spearmanr": ("spearmanr", "Spearman correlation", None),
-    "mean_squared_error": ("mse", "Mean squared error", None),
-}
 
 
-def render_card(run: Run, pairs: bool, template: Path) -> str:
+def render_card(run: RunSummary, pairs: bool, template: Path) -> str:
     """Renders the card; licence and language stand in it only where they are known, which they are not by themselves.
 
     Args:
@@ -50,16 +39,16 @@ def render_card(run: Run, pairs: bool, template: Path) -> str:
                 dataset_config=config or None,
                 dataset_split=split,
                 dataset_revision=run.task.revision if repository else None,
-                metric_type=HUB_METRICS[metric][0],
-                metric_name=HUB_METRICS[metric][1],
-                metric_args=HUB_METRICS[metric][2],
+                metric_type=METRICS[metric].hub_id,
+                metric_name=METRICS[metric].title,
+                metric_args=METRICS[metric].hub_arguments,
                 metric_value=round(scores[metric], 6),
             )
             for split, scores in run.metrics.items()
             for metric in run.task.metrics
         ],
         library_name="transformers",
-        metrics=list(dict.fromkeys(HUB_METRICS[metric][0] for metric in run.task.metrics)),
+        metrics=list(dict.fromkeys(METRICS[metric].hub_id for metric in run.task.metrics)),
         model_name=name,
         pipeline_tag="text-classification",
     )
@@ -70,14 +59,14 @@ def render_card(run: Run, pairs: bool, template: Path) -> str:
         run=run,
         name=name,
         pairs=pairs,
-        numbers=run.task.problem_type == NUMBERS,
+        numbers=run.task.problem.numeric,
         rows=metric_rows(run),
         plain=plain,
     )
     return str(ModelCard(content)).rstrip() + "\n"
 
 
-def hub_dataset(run: Run) -> tuple[str, str]:
+def hub_dataset(run: RunSummary) -> tuple[str, str]:
     """Returns the dataset's repository and configuration on the Hub; empty where it is not from there."""
     if run.task.source == "glue":
         return GLUE_REPOSITORY, run.task.name.removeprefix("glue/")
@@ -87,7 +76,7 @@ def hub_dataset(run: Run) -> tuple[str, str]:
     return "", ""
 
 
-def base_model(run: Run) -> str | None:
+def base_model(run: RunSummary) -> str | None:
     """Returns the checkpoint's name on the Hub, where it has one: by its source or by its bytes."""
     kind, _, name = run.checkpoint.partition(":")
     if kind == "hub":
@@ -95,14 +84,14 @@ def base_model(run: Run) -> str | None:
     return next((KNOWN_WEIGHTS[digest] for _, digest in run.pretrained.files if digest in KNOWN_WEIGHTS), None)
 
 
-def metric_rows(run: Run) -> list[dict[str, Any]]:
+def metric_rows(run: RunSummary) -> list[dict[str, Any]]:
     """Returns a row for every metric of every split, with its interval and the best constant answer's score."""
     unknown = dict.fromkeys(("low", "high", "baseline"))
     return [
         {
             **unknown,
             **(run.interval(split, metric) or {}),
-            "name": HUB_METRICS[metric][1],
+            "name": METRICS[metric].title,
             "split": split,
             "value": scores[metric],
         }

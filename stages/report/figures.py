@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.outcomes import BINS, ClassScore, Outcome, histogram_quantiles
-from stages.shared.task.scoring import METRICS
+from stages.report.answers import BINS, Answers, ClassScore, histogram_quantiles
+from stages.shared.task.metrics import METRICS
 
 # Colours that occur nowhere else: in the SVG they become the page's own, `var(--ink)` and its like.
 COLOURS = {
@@ -133,17 +133,17 @@ def learning_curves(
     A squared error is not among these: it has a scale of its own, and is the loss already.
     """
     losses = {"train": "train_loss", split: "loss"}
-    drawings = [_by_epoch("learning-curve-loss", "Loss", "loss", history, losses, kept)]
+    drawings = [_by_epoch("learning-curve-loss", "Loss", history, losses, unit="loss", kept=kept)]
     scores = {name: name for name in metrics if METRICS[name].greater_is_better}
     scores = dict(list(scores.items())[: len(SERIES)])
     if scores:
         title = f"Metrics on {split}"
-        drawings.append(_by_epoch("learning-curve-metrics", title, "score", history, scores, kept))
+        drawings.append(_by_epoch("learning-curve-metrics", title, history, scores, unit="score", kept=kept))
     return drawings
 
 
 def _by_epoch(
-    name: str, title: str, unit: str, history: Sequence[Mapping[str, float]], columns: Mapping[str, str], kept: int
+    name: str, title: str, history: Sequence[Mapping[str, float]], columns: Mapping[str, str], *, unit: str, kept: int
 ) -> Drawing:
     """Draws columns of the history, given as label -> column, and marks the kept epoch."""
     epochs = [row["epoch"] for row in history]
@@ -167,10 +167,10 @@ def _line(index: int) -> dict[str, Any]:
     return {"color": COLOURS[SERIES[index]], "linestyle": LINES[index], "marker": MARKERS[index]}
 
 
-def binary_scores(outcome: Outcome, names: Sequence[str]) -> Drawing:
+def binary_scores(answers: Answers, names: Sequence[str]) -> Drawing:
     """How probable the second of two classes was held, for the examples of either."""
-    name = f"scores-{outcome.split}"
-    bars = outcome.histogram[1].reshape(2, 20, BINS // 20).sum(axis=2)
+    name = f"scores-{answers.split}"
+    bars = answers.histogram[1].reshape(2, 20, BINS // 20).sum(axis=2)
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 2.8, found) as axes:
         edges = np.linspace(0, 1, 21)
@@ -181,7 +181,7 @@ def binary_scores(outcome: Outcome, names: Sequence[str]) -> Drawing:
         axes.axvline(0.5, color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)))
         axes.set(xlabel=f"probability of {_short(names[1])}", ylabel="examples", xlim=(0, 1))
         _legend(axes)
-    middle = [histogram_quantiles(outcome.histogram[1, index], (0.5,))[0] for index in range(2)]
+    middle = [histogram_quantiles(answers.histogram[1, index], (0.5,))[0] for index in range(2)]
     description = "; ".join(
         f"examples of {label} have a median probability of {names[1]} of {median:.2f}"
         for label, median in zip(names, middle, strict=True)
@@ -191,15 +191,15 @@ def binary_scores(outcome: Outcome, names: Sequence[str]) -> Drawing:
     return Drawing(name, "Scores by true label", caption, description, found[name])
 
 
-def class_scores_strips(outcome: Outcome, scores: Sequence[ClassScore]) -> Drawing:
+def class_scores_strips(answers: Answers, scores: Sequence[ClassScore]) -> Drawing:
     """How probable each class was held, for examples that are of it and for the others."""
-    name = f"scores-{outcome.split}"
+    name = f"scores-{answers.split}"
     shown = most_frequent(scores)
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 1.0 + 0.24 * len(shown), found) as axes:
         for member, offset, series, label in ((1, -0.16, "one", "of the class"), (0, 0.16, "two", "of others")):
             quantiles = np.stack(
-                [histogram_quantiles(outcome.histogram[i, member], (0.05, 0.25, 0.5, 0.75, 0.95)) for i in shown]
+                [histogram_quantiles(answers.histogram[i, member], (0.05, 0.25, 0.5, 0.75, 0.95)) for i in shown]
             )
             rows = np.arange(len(shown)) + offset
             axes.hlines(rows, quantiles[:, 0], quantiles[:, 4], color=COLOURS[series], linewidth=1)
@@ -209,7 +209,7 @@ def class_scores_strips(outcome: Outcome, scores: Sequence[ClassScore]) -> Drawi
         axes.set(xlabel="probability of the class", xlim=(0, 1))
         axes.set_ylim(len(shown) - 0.5, -0.5)
         _legend(axes)
-    medians = [histogram_quantiles(outcome.histogram[i, 1], (0.5,))[0] for i in shown]
+    medians = [histogram_quantiles(answers.histogram[i, 1], (0.5,))[0] for i in shown]
     description = "Median probability of its class, for examples of it: " + ", ".join(
         f"{scores[i].name} {median:.2f}" for i, median in zip(shown, medians, strict=True) if not np.isnan(median)
     )
@@ -225,11 +225,11 @@ def most_frequent(scores: Sequence[ClassScore]) -> list[int]:
     return sorted(by_frequency[:CLASSES_SHOWN])
 
 
-def scatter(outcome: Outcome) -> Drawing:
+def scatter(answers: Answers) -> Drawing:
     """Predicted against true numbers."""
-    name = f"scatter-{outcome.split}"
-    rows = np.unique(np.linspace(0, len(outcome) - 1, min(POINTS, len(outcome))).astype(np.int64))
-    truth, predicted = np.asarray(outcome.labels[rows]), outcome.predicted[rows]
+    name = f"scatter-{answers.split}"
+    rows = np.unique(np.linspace(0, len(answers) - 1, min(POINTS, len(answers))).astype(np.int64))
+    truth, predicted = np.asarray(answers.labels[rows]), answers.predicted[rows]
     low, high = float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 3.6, found) as axes:
@@ -238,8 +238,8 @@ def scatter(outcome: Outcome) -> Drawing:
         axes.set(xlabel="true", ylabel="predicted")
         _legend(axes)
     caption = "On the dotted line a prediction is right."
-    if len(rows) < len(outcome):
-        caption += f" {len(rows):,} of {len(outcome):,} examples, at equal distances in the split."
+    if len(rows) < len(answers):
+        caption += f" {len(rows):,} of {len(answers):,} examples, at equal distances in the split."
     description = (
         f"True values from {truth.min():.2f} to {truth.max():.2f}, predicted ones from {predicted.min():.2f} to "
         f"{predicted.max():.2f}."
@@ -247,10 +247,10 @@ def scatter(outcome: Outcome) -> Drawing:
     return Drawing(name, "Predicted against true", caption, description, found[name])
 
 
-def residuals(outcome: Outcome) -> Drawing:
+def residuals(answers: Answers) -> Drawing:
     """How the errors of numbers are distributed."""
-    name = f"residuals-{outcome.split}"
-    errors = outcome.predicted.astype(np.float64) - np.asarray(outcome.labels)
+    name = f"residuals-{answers.split}"
+    errors = answers.predicted.astype(np.float64) - np.asarray(answers.labels)
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 3.6, found) as axes:
         counts, edges = np.histogram(errors, bins=24)

@@ -54,7 +54,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSummary:
     """One finished run."""
 
     task: Task
@@ -94,10 +94,10 @@ class Run:
         return interval_of(self.intervals, split, metric)
 
 
-def read_run(files: ReportFiles) -> Run:
+def read_run(files: ReportFiles) -> RunSummary:
     """Reads everything but the texts and the logits."""
     params = YAML(typ="safe", pure=True).load(files.params)
-    return Run(
+    return RunSummary(
         task=read_task(files.raw / "task.json"),
         params={section: dict(params[section]) for section in SECTIONS},
         metrics=_json(files.metrics),

@@ -16,15 +16,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
 from stages.report import figures
+from stages.report.answers import Answers, ClassScore, class_scores, confusion
 from stages.report.figures import Drawing
-from stages.report.inputs import Run
-from stages.report.outcomes import ClassScore, Outcome, class_scores, confusion
+from stages.report.inputs import RunSummary
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
-from stages.shared.task.scoring import CLASSES, METRICS, NUMBERS
+from stages.shared.task.metrics import METRICS
 from stages.shared.task.task import Task
 
-MATRIX = 25  # rows and columns of the largest confusion matrix that can be read
+MATRIX_CLASSES = 25  # rows and columns of the largest confusion matrix that can be read
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class SplitReport:
+class SplitSection:
     """What the page says about one scored split."""
 
     name: str
@@ -90,34 +90,34 @@ def _place(value: float, scale: tuple[float, float]) -> float:
     return round(100 * min(max((value - low) / (high - low), 0.0), 1.0), 2) if high > low else 0.0
 
 
-def describe_split(run: Run, outcome: Outcome, rows: Dataset, errors: int) -> SplitReport:
+def describe_split(run: RunSummary, answers: Answers, rows: Dataset, errors: int) -> SplitSection:
     """Computes all that the page says about one scored split.
 
     Args:
-        rows: the split in data/raw; its first `len(outcome)` rows are those of `outcome`.
+        rows: the split in data/raw; its first `len(answers)` rows are those of `answers`.
         errors: mistakes to show.
     """
-    task, split = run.task, outcome.split
-    texts = rows.data.table.slice(0, len(outcome))
-    slicings = slice_split(task, outcome, texts, run.confidence)
-    numbers = task.problem_type == NUMBERS
+    task, split = run.task, answers.split
+    texts = rows.data.table.slice(0, len(answers))
+    slicings = slice_split(task, answers, texts, run.confidence)
+    numbers = task.problem.numeric
     highest = max((part.high for slicing in slicings for part in slicing.slices), default=1.0)
-    return SplitReport(
+    return SplitSection(
         name=split,
-        examples=len(outcome),
+        examples=len(answers),
         scores=scores_of(run, split),
-        drawings=draw(run, outcome),
-        matrix=matrix_of(task, outcome) if task.problem_type == CLASSES else None,
-        classes=[] if numbers else class_scores(task, outcome),
+        drawings=draw(run, answers),
+        matrix=matrix_of(task, answers) if task.problem.exclusive else None,
+        classes=[] if numbers else class_scores(task, answers),
         slicings=slicings,
         slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
-        overall=float(np.mean(outcome.certainty if numbers else outcome.right, dtype=np.float64)),
-        wrong=int((~outcome.right).sum()),
-        mistakes=mistakes_of(task, outcome, rows, errors),
+        overall=float(np.mean(answers.certainty if numbers else answers.right, dtype=np.float64)),
+        wrong=int((~answers.right).sum()),
+        mistakes=mistakes_of(task, answers, rows, errors),
     )
 
 
-def scores_of(run: Run, split: str) -> list[Score]:
+def scores_of(run: RunSummary, split: str) -> list[Score]:
     """Returns the metrics of a split with their intervals, the loss aside."""
     scores = []
     for name in run.task.metrics:
@@ -129,15 +129,15 @@ def scores_of(run: Run, split: str) -> list[Score]:
     return scores
 
 
-def draw(run: Run, outcome: Outcome) -> list[Drawing]:
+def draw(run: RunSummary, answers: Answers) -> list[Drawing]:
     """Draws the figures that apply to the kind of problem."""
-    task, split = run.task, outcome.split
-    if task.problem_type == NUMBERS:
-        return [figures.scatter(outcome), figures.residuals(outcome)]
-    if task.problem_type == CLASSES and len(task.label_names) == 2:
-        drawings = [figures.binary_scores(outcome, task.label_names)]
+    task, split = run.task, answers.split
+    if task.problem.numeric:
+        return [figures.scatter(answers), figures.residuals(answers)]
+    if task.binary:
+        drawings = [figures.binary_scores(answers, task.label_names)]
     else:
-        drawings = [figures.class_scores_strips(outcome, class_scores(task, outcome))]
+        drawings = [figures.class_scores_strips(answers, class_scores(task, answers))]
     for table, figure in (
         (run.calibration, figures.reliability),
         (run.precision_recall, figures.precision_recall),
@@ -148,42 +148,33 @@ def draw(run: Run, outcome: Outcome) -> list[Drawing]:
     return drawings
 
 
-def matrix_of(task: Task, outcome: Outcome) -> Matrix:
+def matrix_of(task: Task, answers: Answers) -> Matrix:
     """Returns the confusion matrix; of many classes, the ones that take part in the most mistakes."""
-    counts = confusion(task, outcome)
+    counts = confusion(task, answers)
     wrong = counts - np.diag(np.diag(counts))
     involved = wrong.sum(axis=0) + wrong.sum(axis=1)
-    chosen = np.sort(np.argsort(-involved, kind="stable")[:MATRIX])
+    chosen = np.sort(np.argsort(-involved, kind="stable")[:MATRIX_CLASSES])
     rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     part = np.ix_(chosen, chosen)
     names = [task.label_names[i] for i in chosen]
     return Matrix(names, counts[part].tolist(), rates[part].round(4).tolist(), len(counts))
 
 
-def mistakes_of(task: Task, outcome: Outcome, rows: Dataset, count: int) -> list[Mistake]:
+def mistakes_of(task: Task, answers: Answers, rows: Dataset, count: int) -> list[Mistake]:
     """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
-    chosen = outcome.mistakes(count)
+    chosen = answers.mistakes(count)
     found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
     columns = [found[name] for name in ("text", "text_pair") if name in found]
     mistakes = []
     for index, *row in zip(chosen.tolist(), *columns, strict=True):
         shown = [show(text) for text in row]
         pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
-        actual, predicted = (answer(task, values[index]) for values in (outcome.labels, outcome.predicted))
-        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(outcome.certainty[index])))
+        actual, predicted = (task.say(values[index]) for values in (answers.labels, answers.predicted))
+        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(answers.certainty[index])))
     return mistakes
 
 
-def answer(task: Task, value: Any) -> str:
-    """Says a label, a set of labels or a number in words."""
-    if task.problem_type == NUMBERS:
-        return f"{float(value):.3f}"
-    if task.problem_type == CLASSES:
-        return task.label_names[int(value)]
-    return ", ".join(name for name, is_set in zip(task.label_names, value, strict=True) if is_set > 0.5) or "none"
-
-
-def render_page(run: Run, splits: Sequence[SplitReport], templates: Path) -> str:
+def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path) -> str:
     """Renders the template page.html; what it shows of the data is escaped there, in one place."""
     environment = Environment(
         loader=FileSystemLoader(templates),
@@ -201,7 +192,7 @@ def render_page(run: Run, splits: Sequence[SplitReport], templates: Path) -> str
         task=run.task,
         splits=splits,
         learning=learning,
-        numbers=run.task.problem_type == NUMBERS,
+        numbers=run.task.problem.numeric,
         data=data_rows(run),
         label_rows=label_rows(run),
         shared=run.data.get("shared", []),
@@ -213,13 +204,13 @@ def render_page(run: Run, splits: Sequence[SplitReport], templates: Path) -> str
     )
 
 
-def data_rows(run: Run) -> list[dict[str, Any]]:
+def data_rows(run: RunSummary) -> list[dict[str, Any]]:
     """Returns a row a split: what download counted, and what tokenize cut."""
     cut = {facts["split"]: facts for facts in run.truncation}
     return [facts | {"tokenized": cut.get(facts["split"])} for facts in run.data["splits"]]
 
 
-def label_rows(run: Run) -> list[tuple[str, list[tuple[int, float] | None]]]:
+def label_rows(run: RunSummary) -> list[tuple[str, list[tuple[int, float] | None]]]:
     """Returns a row a label: its count and its share of every split, None where the split is unlabelled."""
     splits = run.data["splits"]
     names = run.task.label_names
@@ -241,7 +232,7 @@ def label_rows(run: Run) -> list[tuple[str, list[tuple[int, float] | None]]]:
     ]
 
 
-def provenance(run: Run) -> list[tuple[str, str, str]]:
+def provenance(run: RunSummary) -> list[tuple[str, str, str]]:
     """Returns what the run was made from: (what, where from, what identifies it)."""
     section = run.params["download"]
     pinned = "commit" if run.task.source != "files" else "SHA-256"
@@ -253,7 +244,7 @@ def provenance(run: Run) -> list[tuple[str, str, str]]:
     return rows
 
 
-def parameters(run: Run) -> str:
+def parameters(run: RunSummary) -> str:
     """Returns the sections of params.yaml that the run was made with, to be copied into another one."""
     yaml, stream = YAML(), io.StringIO()
     yaml.width = 10**6  # no line is broken

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from stages.report.answers import read_answers
 from stages.report.card import render_card
 from stages.report.inputs import ReportFiles, read_run
-from stages.report.outcomes import read_outcome
 from stages.report.page import describe_split, render_page
 from stages.report.summary import summarize
 from stages.shared.runtime.execution import Execution
@@ -28,7 +28,7 @@ def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
     run = read_run(files)
     raw = load_splits(files.raw)
     splits = [
-        describe_split(run, read_outcome(run.task, files.predictions, split), raw[split], p.errors)
+        describe_split(run, read_answers(run.task, files.predictions, split), raw[split], p.errors)
         for split in run.metrics
     ]
     pairs = "text_pair" in raw["train"].column_names

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binomtest
 
-from stages.report.outcomes import Outcome
-from stages.shared.task.scoring import CLASSES, NUMBERS
+from stages.report.answers import Answers
+from stages.shared.task.problem_types import Classification
 from stages.shared.task.task import Task
 
-BATCH = 10_000  # pairs of texts in memory at once
+PAIRS_AT_ONCE = 10_000  # of texts, in memory
 WORD = re.compile(r"\w+")
 OVERLAP = (0.2, 0.4, 0.6, 0.8)  # borders between the slices of word overlap
 
@@ -39,21 +39,21 @@ class Slicing:
     slices: list[Slice]
 
 
-def slice_split(task: Task, outcome: Outcome, texts: pa.Table, confidence: float) -> list[Slicing]:
+def slice_split(task: Task, answers: Answers, texts: pa.Table, confidence: float) -> list[Slicing]:
     """Cuts a split in every way that applies.
 
     Args:
-        texts: the columns `text` and, for pairs, `text_pair`; a row an example of `outcome`, in its order.
+        texts: the columns `text` and, for pairs, `text_pair`; a row an example of `answers`, in its order.
         confidence: of the intervals.
     """
-    right = outcome.certainty if task.problem_type == NUMBERS else outcome.right
+    right = answers.certainty if task.problem.numeric else answers.right
     length = pc.utf8_length(texts["text"]).to_numpy()
     if "text_pair" in texts.column_names:
         length = length + pc.utf8_length(texts["text_pair"]).to_numpy()
     cuts: list[tuple[str, Iterable[tuple[str, np.ndarray]]]] = [("By length, in characters", quarters(length))]
     if "text_pair" in texts.column_names:
         cuts.append(("By shared words of the pair", overlap_groups(texts)))
-    cuts.append(label_groups(task, outcome))
+    cuts.append(label_groups(task, answers))
     slicings = []
     for title, groups in cuts:
         slices = [measure(name, right[rows], confidence) for name, rows in groups if rows.any()]
@@ -94,17 +94,16 @@ def word_overlap(texts: pa.Table) -> np.ndarray:
 
 
 def _pairs(texts: pa.Table) -> Iterator[tuple[str, str]]:
-    for batch in texts.select(["text", "text_pair"]).to_batches(max_chunksize=BATCH):
+    for batch in texts.select(["text", "text_pair"]).to_batches(max_chunksize=PAIRS_AT_ONCE):
         yield from zip(batch["text"].to_pylist(), batch["text_pair"].to_pylist(), strict=True)
 
 
-def label_groups(task: Task, outcome: Outcome) -> tuple[str, Iterable[tuple[str, np.ndarray]]]:
+def label_groups(task: Task, answers: Answers) -> tuple[str, Iterable[tuple[str, np.ndarray]]]:
     """Cuts by the true class, the labels carried, or quarters of the true number."""
-    if task.problem_type == NUMBERS:
-        return "By true value", quarters(np.asarray(outcome.labels), digits=2)
-    labels = np.asarray(outcome.labels)
-    member = (labels == i if task.problem_type == CLASSES else labels[:, i] > 0.5 for i in range(task.columns))
-    return "By true label", zip(task.label_names, member, strict=True)
+    labels, problem = np.asarray(answers.labels), task.problem
+    if not isinstance(problem, Classification):
+        return "By true value", quarters(labels, digits=2)
+    return "By true label", ((name, problem.carries(labels, i)) for i, name in enumerate(task.label_names))
 
 
 def measure(name: str, values: np.ndarray, confidence: float) -> Slice:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from stages.report.inputs import Run
+from stages.report.inputs import RunSummary
 
 
-def summarize(run: Run, page_file: Path) -> str:
+def summarize(run: RunSummary, page_file: Path) -> str:
     """Returns the metrics with their intervals, the warnings, and where the report lies: a line each."""
     width = max(len(name) for name in run.task.metrics)
     lines = []

@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 from itertools import groupby, pairwise
 from operator import itemgetter
 
-LONGEST = 1500  # characters of a text that the page shows
+LONGEST_CHARACTERS = 1500  # of a text that the page shows
 TOKEN = re.compile(r"\w+(?:[.,:'\u2019-]\w+)*|\W+?")  # 1,000.50 and o'clock are a word each
 WORD = re.compile(r"\w")
 
@@ -14,10 +14,9 @@ Piece = tuple[str, bool]  # a run of characters, and whether it differs from the
 
 def show(text: str) -> str:
     """Cuts a long text, and shows control characters, which HTML does not know, by their pictures."""
-    shown = "".join(
-        chr(0x2400 + ord(sign)) if ord(sign) < 0x20 and sign not in "\t\n\r" else sign for sign in text[:LONGEST]
-    )
-    rest = len(text) - LONGEST
+    begin = text[:LONGEST_CHARACTERS]
+    shown = "".join(chr(0x2400 + ord(sign)) if ord(sign) < 0x20 and sign not in "\t\n\r" else sign for sign in begin)
+    rest = len(text) - LONGEST_CHARACTERS
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
 
 

@@ -31,7 +31,7 @@ from stages.shared.runtime.publish import publish, write_records
 from stages.shared.runtime.rank import rank
 from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.splits import load_splits
-from stages.shared.task.scoring import check_metrics
+from stages.shared.task.metrics import check_metrics
 from stages.shared.task.task import Task, read_task
 from stages.train.checkpoints import discard, run_folder
 from stages.train.dropout import draw_by_step

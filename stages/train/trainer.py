@@ -13,7 +13,8 @@ from stages.shared.model.collectives import barrier, gather
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import remove, write_json
 from stages.shared.runtime.rank import rank, world_size
-from stages.shared.task.scoring import METRICS, score
+from stages.shared.task.metrics import METRICS
+from stages.shared.task.problem_types import Problem
 from stages.shared.task.task import Task
 from stages.train.callbacks import Epochs, Live, Timer
 from stages.train.checkpoints import HISTORY, PARTIAL, WEIGHTS, Rows, checkpoint_of, put_in_place, read_history
@@ -84,7 +85,7 @@ class ResumableTrainer(Trainer):
         """Returns this process's part of the step's mean loss; in an evaluation, the batch's mean."""
         labels, weight = inputs.pop("labels"), inputs.pop("weight", None)
         outputs = model(**inputs)
-        losses = example_losses(self.task.problem_type, outputs["logits"].float(), labels)
+        losses = example_losses(self.task.problem, outputs["logits"].float(), labels)
         # DDP takes the mean of the processes' gradients, where the sum is wanted
         loss = losses.mean() if weight is None else (losses * weight).sum() * world_size()
         # Only the logits: of an encoder-decoder or a decoder, `Trainer` would gather hidden states and caches, too.
@@ -107,6 +108,9 @@ class ResumableTrainer(Trainer):
                 f"the training diverged in epoch {len(self.history) + 1} (logits that are not finite); "
                 "lower train.learning_rate or add train.warmup_steps"
             )
+        # Imported when the first epoch has ended: a training that cannot start says so two seconds earlier.
+        from stages.shared.task.scorer import score
+
         labels = np.asarray(predicted.label_ids)
         self.scores = score(self.task, logits, labels)
         return {}
@@ -164,18 +168,17 @@ class ResumableTrainer(Trainer):
         return len(self.history) - kept_row(self.history, self.task, "best")["epoch"] >= self.patience
 
 
-def example_losses(problem_type: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the loss of each example, float32[examples]: cross-entropy, its mean over the classes, or squared error.
+def example_losses(problem: Problem, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns `problem.losses` with their gradient, of each example: float32[examples].
+
+    By torch's own functions: the formula of `losses` has other bits here, and a gradient of other bits.
 
     Args:
         logits: float32[examples, columns].
         labels: int64[examples], float32[examples, columns] of 0 and 1, or float32[examples].
     """
-    if problem_type == "single_label_classification":
-        return functional.cross_entropy(logits, labels, reduction="none")
-    if problem_type == "multi_label_classification":
-        return functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
-    return functional.mse_loss(logits[:, 0], labels, reduction="none")
+    losses = getattr(functional, problem.torch_loss)(problem.squeeze(logits), labels, reduction="none")
+    return losses.reshape(len(labels), -1).mean(dim=1)
 
 
 def kept_row(history: Rows, task: Task, keep: str) -> dict[str, float]:

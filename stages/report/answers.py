@@ -1,25 +1,24 @@
-"""What the model said about a split, next to what was right: from the logits, in chunks, so that a million rows fit."""
+"""What the model answered on a split, next to what was right: in chunks, so that a million rows fit into memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, softmax
 
-from stages.shared.task.scoring import CLASSES, NUMBERS, predict_labels
+from stages.shared.task.problem_types import Classification
 from stages.shared.task.task import Task
 
-CHUNK = 2**18  # probabilities in memory at once
+PROBABILITIES_AT_ONCE = 2**18  # in memory
 BINS = 200  # of a probability; quantiles are read off them, to half a per cent
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One scored split."""
+class Answers:
+    """Those to one scored split."""
 
     split: str
-    labels: np.ndarray  # int64[examples], float32[examples] (numbers) or float32[examples, classes] (sets)
-    predicted: np.ndarray  # of the same shape: int64, float32 or bool
+    labels: np.ndarray  # as in `problem_types.Problem`
+    predicted: np.ndarray  # likewise
     right: np.ndarray  # bool[examples]; for numbers all False
     # float32[examples]. Of a class: the probability of the predicted one. Of a set: how far the label that is most
     # wrong lies from the truth. Of a number: the absolute error.
@@ -36,37 +35,30 @@ class Outcome:
         return wrong[np.argsort(-self.certainty[wrong], kind="stable")][:count]
 
 
-def read_outcome(task: Task, predictions_dir: Path, split: str) -> Outcome:
+def read_answers(task: Task, predictions_dir: Path, split: str) -> Answers:
     """Reads `logits.npy`, float32[examples, columns], and `labels.npy` of a labelled split, memory-mapped."""
     logits = np.load(predictions_dir / split / "logits.npy", mmap_mode="r")
     labels = np.load(predictions_dir / split / "labels.npy", mmap_mode="r")
-    shape = (len(logits), *labels.shape[1:])
-    predicted = np.empty(shape, dtype={CLASSES: np.int64, NUMBERS: np.float32}.get(task.problem_type, np.bool_))
+    problem = task.problem
+    predicted = np.empty((len(logits), *labels.shape[1:]), dtype=problem.label_dtype)
     right = np.zeros(len(logits), dtype=np.bool_)
     certainty = np.empty(len(logits), dtype=np.float32)
     histogram = np.zeros((len(task.label_names), 2, BINS), dtype=np.int64)
-    step = max(1, CHUNK // logits.shape[1])
+    step = max(1, PROBABILITIES_AT_ONCE // logits.shape[1])
     for start in range(0, len(logits), step):
         rows = slice(start, start + step)
         scores, truth = logits[rows].astype(np.float64), np.asarray(labels[rows])
-        answer = predict_labels(task, scores)
-        predicted[rows] = answer
-        if task.problem_type == NUMBERS:
-            certainty[rows] = np.abs(answer - truth)
+        predicted[rows] = problem.predict(scores)
+        if not isinstance(problem, Classification):
+            certainty[rows] = np.abs(problem.predict(scores) - truth)
             continue
-        if task.problem_type == CLASSES:
-            probability = softmax(scores, axis=1)
-            member = np.arange(scores.shape[1]) == truth[:, None]
-            right[rows] = answer == truth
-            certainty[rows] = probability.max(axis=1)
-        else:
-            probability = expit(scores)
-            member = truth > 0.5
-            wrong = (answer > 0.5) != member
-            right[rows] = ~wrong.any(axis=1)
-            certainty[rows] = np.where(wrong, np.abs(probability - member), 0.0).max(axis=1)
-        histogram += count_probabilities(probability, member)
-    return Outcome(split, labels, predicted, right, certainty, histogram)
+        right[rows] = problem.right(predicted[rows], truth)
+        confidence = problem.confidence(scores)
+        if not problem.exclusive:  # the labels that are wrong say how bad the set is, and the right ones nothing
+            confidence = np.where(predicted[rows] != truth, confidence, 0.0).max(axis=1)
+        certainty[rows] = confidence
+        histogram += count_probabilities(problem.probabilities(scores), problem.members(truth, task.columns))
+    return Answers(split, labels, predicted, right, certainty, histogram)
 
 
 def count_probabilities(probability: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -93,10 +85,10 @@ def histogram_quantiles(counts: np.ndarray, shares: tuple[float, ...]) -> np.nda
     return (np.searchsorted(cumulative, np.asarray(shares) - 1e-12) + 0.5) / BINS
 
 
-def confusion(task: Task, outcome: Outcome) -> np.ndarray:
+def confusion(task: Task, answers: Answers) -> np.ndarray:
     """Counts int64[actual, predicted] of classes."""
     size = len(task.label_names)
-    return np.bincount(outcome.labels * size + outcome.predicted, minlength=size**2).reshape(size, size)
+    return np.bincount(answers.labels * size + answers.predicted, minlength=size**2).reshape(size, size)
 
 
 @dataclass(frozen=True)
@@ -122,16 +114,9 @@ class ClassScore:
         return 2 * self.found / total if total else 0.0
 
 
-def class_scores(task: Task, outcome: Outcome) -> list[ClassScore]:
+def class_scores(task: Task, answers: Answers) -> list[ClassScore]:
     """Counts for every label, in the order of the logits."""
-    if task.problem_type == CLASSES:
-        counts = confusion(task, outcome)
-        actual, predicted, found = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
-    else:
-        member = np.asarray(outcome.labels) > 0.5
-        actual, predicted = member.sum(axis=0), outcome.predicted.sum(axis=0)
-        found = (member & outcome.predicted).sum(axis=0)
-    return [
-        ClassScore(name, int(a), int(p), int(f))
-        for name, a, p, f in zip(task.label_names, actual, predicted, found, strict=True)
-    ]
+    labels, predicted, tally = np.asarray(answers.labels), answers.predicted, task.classification.tally
+    counts = [tally(labels, task.columns), tally(predicted, task.columns)]
+    counts.append(tally(labels, task.columns, labels == predicted))
+    return [ClassScore(name, int(a), int(p), int(f)) for name, a, p, f in zip(task.label_names, *counts, strict=True)]

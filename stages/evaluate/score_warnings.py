@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.evaluate.bootstrap import FEWEST
+from stages.evaluate.bootstrap import FEWEST_EXAMPLES
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
 from stages.shared.task.intervals import interval_of
-from stages.shared.task.scoring import METRICS
+from stages.shared.task.metrics import METRICS
 
 # Above 0.05 a probability of 0.9 may mean 0.85 and less: what Guo et al. (2017) measured for networks as they come from
 # training was 0.04 to 0.17, and about 0.02 with one temperature fitted.
@@ -16,7 +16,7 @@ MOST_CALIBRATION_ERROR = 0.05
 ONE_WAY = 0.75  # of the error, left when bins cancel: less than an eighth of it is the other way
 
 
-class Warned(NamedTuple):
+class ScoreWarning(NamedTuple):
     """One warning."""
 
     guard: str
@@ -24,7 +24,7 @@ class Warned(NamedTuple):
     message: str
 
 
-def selected(split: str, selection: Mapping[str, Any]) -> list[Warned]:
+def chosen_on_split(split: str, selection: Mapping[str, Any]) -> list[ScoreWarning]:
     """The best of several epochs on a split scores higher there than on new examples."""
     if selection["keep"] != "best" or selection["epochs_trained"] < 2 or selection["split"] != split:
         return []
@@ -32,10 +32,10 @@ def selected(split: str, selection: Mapping[str, Any]) -> list[Warned]:
         f"the epoch was chosen as the best of {selection['epochs_trained']} by its {selection['metric']} here, so this "
         "score flatters; report a split that chose nothing, or set train.keep: last"
     )
-    return [Warned("selection_split", split, message)]
+    return [ScoreWarning("selection_split", split, message)]
 
 
-def shared(split: str, examples: int, scored: int, pairs: Sequence[Mapping[str, Any]]) -> list[Warned]:
+def shared_examples(split: str, examples: int, scored: int, pairs: Sequence[Mapping[str, Any]]) -> list[ScoreWarning]:
     """Examples that the model was trained on say nothing about new ones.
 
     Args:
@@ -51,23 +51,25 @@ def shared(split: str, examples: int, scored: int, pairs: Sequence[Mapping[str, 
                 f"{pair['examples']} of the split's {examples} examples{few} stand in train too, such as {rows}, "
                 "so this score flatters"
             )
-            warned.append(Warned("shared_examples", split, message))
+            warned.append(ScoreWarning("shared_examples", split, message))
     return warned
 
 
-def too_little(split: str, labels: np.ndarray) -> list[Warned]:
+def too_little(split: str, labels: np.ndarray) -> list[ScoreWarning]:
     """A handful of examples has no interval, and one label no score worth the name."""
     warned = []
-    if len(labels) < FEWEST:
-        message = f"{len(labels)} examples are too few for an interval, which takes {FEWEST}"
-        warned.append(Warned("few_examples", split, message))
+    if len(labels) < FEWEST_EXAMPLES:
+        message = f"{len(labels)} examples are too few for an interval, which takes {FEWEST_EXAMPLES}"
+        warned.append(ScoreWarning("few_examples", split, message))
     if (labels == labels[0]).all():
         message = "all examples have the same label: no score shows whether the model tells labels apart"
-        warned.append(Warned("one_class", split, message))
+        warned.append(ScoreWarning("one_class", split, message))
     return warned
 
 
-def no_better_than_constant(split: str, metrics: Sequence[str], intervals: Sequence[Mapping[str, Any]]) -> list[Warned]:
+def no_better_than_constant(
+    split: str, metrics: Sequence[str], intervals: Sequence[Mapping[str, Any]]
+) -> list[ScoreWarning]:
     """A score whose interval reaches the constant answer's may be that of a model that does not read its input."""
     records = [one for name in metrics if (one := interval_of(intervals, split, name)) and reaches_constant(one)]
     if not records:
@@ -79,7 +81,7 @@ def no_better_than_constant(split: str, metrics: Sequence[str], intervals: Seque
         for one in records
     ]
     message = f"not better than the best constant answer, the same to every example: {', '.join(reached)}"
-    return [Warned("constant_answer", split, message)]
+    return [ScoreWarning("constant_answer", split, message)]
 
 
 def reaches_constant(record: Mapping[str, Any]) -> bool:
@@ -95,7 +97,7 @@ def reaches_constant(record: Mapping[str, Any]) -> bool:
     return bool(high >= record["baseline"])
 
 
-def badly_calibrated(split: str, bins: list[Bin], seed: int) -> list[Warned]:
+def badly_calibrated(split: str, bins: list[Bin], seed: int) -> list[ScoreWarning]:
     """Probabilities that are not what they say; by more than a sample of this size shows by chance."""
     if not bins:
         return []
@@ -110,4 +112,4 @@ def badly_calibrated(split: str, bins: list[Bin], seed: int) -> list[Warned]:
         f"expected calibration error {error:.3f} (by chance up to {chance:.3f}): the probabilities are {direction}; "
         "use them to rank, not as chances (metrics/plots/calibration.csv)"
     )
-    return [Warned("calibration", split, message)]
+    return [ScoreWarning("calibration", split, message)]

@@ -1,0 +1,30 @@
+"""What `evaluate` is asked: the checks ask it too, but without the seconds that its scorer takes to import."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import params_dataclass
+
+
+@params_dataclass
+class EvaluateParams:
+    splits: Annotated[list[str], Field(min_length=1)]  # `validation` also means validation_matched and its like
+    confidence: Annotated[float, Field(gt=0, lt=1)]  # of the intervals
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def chosen_splits(wanted: Sequence[str], predicted: Sequence[str]) -> list[str]:
+    """Resolves `evaluate.splits`; `validation` stands for validation_matched and its like too."""
+    chosen: list[str] = []
+    for name in wanted:
+        found = [split for split in predicted if split == name or split.startswith(f"{name}_")]
+        if not found:
+            raise BadInput(
+                f"params.yaml: evaluate.splits: no predictions for {name!r}, only for {', '.join(predicted)}"
+            )
+        chosen += [split for split in found if split not in chosen]
+    return chosen
