@@ -11,7 +11,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from checks.dvc_internals import hashed
+from checks.dvc_internals import content_of
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +137,7 @@ def test_what_python_compiled_is_no_input(project: Project) -> None:
 
     def as_dvc_hashes_it() -> Any:
         with Repo(project.folder) as repo:
-            return hashed(repo.fs, str(folder), repo).hash_info
+            return content_of(repo, str(folder))
 
     before = as_dvc_hashes_it()
     (folder / "__pycache__").mkdir()
