@@ -38,13 +38,16 @@ def find_mismatches(repo: Any, lock: Mapping[str, Any], params: Mapping[str, Any
     hashes need only agree from one stage of the lock to the next.
 
     Args:
-        lock: as `Revision.lock`; it may be another revision's than the tree's.
-        params: those to compare, if not those of the tree's params.yaml.
+        lock: as `Revision.lock`.
+        params: those that the tree would be run with, if not those of its params.yaml. The lock is another run's then,
+            and so are the outs in Git: inputs alone are compared.
     """
-    given = read_parameters(Path(repo.root_dir)) if params is None else params
+    root, inputs_only = Path(repo.root_dir), params is not None
+    given = params if inputs_only else read_parameters(root)
     params = given if isinstance(given, Mapping) else {}
-    stages = read_stages(Path(repo.root_dir), params)
-    tree = _Tree(repo, stages, lock)
+    stages = read_stages(root, params)
+    outs = [out for stage in stages.values() for out in outs_of(stage)]
+    tree = _Tree(repo, lock, [path for path, is_in_git in outs if inputs_only or not is_in_git])
     found = {}
     for name, stage in stages.items():
         entry = lock.get(name, {})
@@ -62,10 +65,9 @@ def find_mismatches(repo: Any, lock: Mapping[str, Any], params: Mapping[str, Any
 class _Tree:
     """The files of a working tree, against the hashes that a lock has for them."""
 
-    def __init__(self, repo: Any, stages: Mapping[str, Any], lock: Mapping[str, Any]) -> None:
+    def __init__(self, repo: Any, lock: Mapping[str, Any], passed_over: Iterable[str]) -> None:
         self.repo, self.root = repo, Path(repo.root_dir)
-        outs = [out for stage in stages.values() for out in outs_of(stage)]
-        self.kept_by_dvc = [self.whole(path) for path, is_in_git in outs if not is_in_git]
+        self.passed_over = [self.whole(path) for path in passed_over]  # whatever is there, or lies in there
         self.last_made = self.hashes(out for entry in lock.values() for out in entry.get("outs", []))
         self.contents: dict[tuple[Path, str], list[str]] = {}  # most code is read by several stages
 
@@ -77,7 +79,7 @@ class _Tree:
         paths, hashes = {self.whole(path) for path in listed}, self.hashes(recorded)
         reasons = [f"{self.short(path)}: newly listed in dvc.yaml" for path in sorted(paths - hashes.keys())]
         for path, md5 in hashes.items():
-            if path in paths and not any(path.is_relative_to(out) for out in self.kept_by_dvc):
+            if path in paths and not any(path.is_relative_to(out) for out in self.passed_over):
                 if (path, md5) not in self.contents:
                     self.contents[path, md5] = self.content_changes(path, md5)
                 reasons += self.contents[path, md5]

@@ -148,6 +148,16 @@ def test_other_parameters_choose_other_data(coded: Project, tmp_path: Path) -> N
     assert mismatches(coded, **params) == Mismatches({}, [])
 
 
+def test_with_other_parameters_the_results_of_the_tree_are_not_the_question(coded: Project) -> None:
+    """A lock of an experiment is asked about in a workspace that holds another run's metrics."""
+    write(coded, "score.json", "2")
+    assert set(mismatches(coded).stages) == {"evaluate", "report"}
+    params = {"prepare": {"rows": 3, "data": "data/sample"}, "train": {"learning_rate": 0.1, "names": ["a", "b"]}}
+    assert mismatches(coded, **params) == Mismatches({}, [])
+    write(coded, "code.py", "print(2)\n")
+    assert set(mismatches(coded, **params).stages) == {"train"}
+
+
 def test_data_of_dvc_add_that_were_not_pulled_are_no_reason(coded: Project) -> None:
     shutil.copytree(coded.folder / "data" / "sample", coded.folder / "data" / "kept")
     coded.run("dvc", "add", "data/kept")
