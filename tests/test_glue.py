@@ -202,13 +202,8 @@ def test_ties_share_a_rank() -> None:
 EVALUATED = {name: ["validation"] for name in NAMES} | {"mnli": MNLI_SPLITS[1:], "ax": MNLI_SPLITS[1:]}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("mrpc", marks=pytest.mark.slow),
-        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cola", "stsb", "mnli", "rte", "ax")),
-    ],
-)
+@pytest.mark.exhaustive  # tests/test_bert_base.py takes MRPC through it in the slow tier
+@pytest.mark.parametrize("name", ["cola", "mrpc", "stsb", "mnli", "rte", "ax"])
 def test_a_task_goes_through_the_whole_dag(name: str, project: Project, tiny_checkpoint: Path, tmp_path: Path) -> None:
     environment = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": ""}
     project.set(
