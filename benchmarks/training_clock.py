@@ -3,9 +3,9 @@
     python -m benchmarks.training_clock RESULT EXAMPLES PROFILED_STEPS MODULE [ARGUMENT ...]
 
 The clock is a callback that every `Trainer` of the program gets. It starts after some steps, since the first ones also
-pick kernels and fault in memory, and stops at EXAMPLES or where the epoch ends. RESULT is a JSON file with `examples`
-and `seconds`; with PROFILED_STEPS, that many steps follow for the profiler of torch, and `milliseconds` are those of a
-step, and in it of each operator without those that it calls.
+pick kernels and fault in memory, and stops at EXAMPLES or where the epoch ends. RESULT is a JSON file with `examples`,
+their `tokens` without padding, and `seconds`; with PROFILED_STEPS, that many steps follow for the profiler of torch,
+and `milliseconds` are those of a step, and in it of each operator without those that it calls.
 """
 
 import importlib
@@ -26,9 +26,19 @@ def main(result: Path, examples: int, profiled_steps: int, module: str, argument
     from torch.profiler import profile
     from transformers import TrainerCallback
 
+    tokens = 0  # since the clock started
+    training_step = transformers.trainer.Trainer.training_step
+
+    def counted(trainer: Any, model: Any, inputs: Any, *rest: Any) -> Any:
+        nonlocal tokens
+        tokens += int(inputs["attention_mask"].sum())
+        return training_step(trainer, model, inputs, *rest)
+
     class Clock(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == WARM_UP:
+                nonlocal tokens
+                tokens = 0
                 self.start = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -39,6 +49,7 @@ def main(result: Path, examples: int, profiled_steps: int, module: str, argument
             if timed == last:
                 self.measured: dict[str, Any] = {
                     "examples": timed * a_step,
+                    "tokens": tokens,
                     "seconds": time.perf_counter() - self.start,
                 }
                 if profiled_steps:
@@ -57,6 +68,7 @@ def main(result: Path, examples: int, profiled_steps: int, module: str, argument
                 result.write_text(json.dumps(self.measured), encoding="utf-8")
                 raise SystemExit(0)
 
+    transformers.trainer.Trainer.training_step = counted
     transformers.trainer.DEFAULT_CALLBACKS.append(Clock)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
