@@ -152,7 +152,15 @@ def make_run(
                     "metric": made.metrics[0],
                     "value": 0.75,
                 }
-            ]
+            ],
+            "origin": [
+                {
+                    "summary": "The classification head was new; everything else is the checkpoint's.",
+                    "new": ["classifier.bias", "classifier.weight"],
+                    "reordered": [],
+                    "unused": {},
+                }
+            ],
         },
     )
     write(

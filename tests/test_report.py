@@ -417,6 +417,15 @@ def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
     assert table.count("\n") == 5  # no empty line cuts it
 
 
+def test_the_card_says_what_of_the_model_was_new(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path)
+    facts = json.loads(inputs.selection.read_text("utf-8"))
+    for summary in (facts["origin"][0]["summary"], "Of the classification head, classifier.out_proj was new."):
+        facts["origin"][0]["summary"] = summary
+        inputs.selection.write_text(json.dumps(facts), "utf-8")
+        assert plain(summary) in render(inputs, tmp_path)[1].splitlines()
+
+
 def test_the_card_names_a_base_model_and_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_run(tmp_path, name="glue/mrpc", source="glue", revision="b" * 40)
     monkeypatch.setitem(KNOWN_WEIGHTS, read_run(inputs).pretrained.files[0][1], "somebody/known-by-its-bytes")

@@ -2,21 +2,21 @@
 
 import hashlib
 import importlib.util
-import json
 import shutil
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from stages.download.headers import INDEX, WEIGHTS, check_checkpoint
 from stages.download.hub import fetch_snapshot, look_up
 from stages.shared.runtime.errors import BadInput
 
 # What a model and its tokenizer are loaded from. No pickle (*.bin, *.pt), no code (*.py) is ever taken.
 FILES = (
     "config.json",
-    "model.safetensors",
+    WEIGHTS,
     "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
+    INDEX,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -26,6 +26,7 @@ FILES = (
     "merges.txt",
     "*.model",
 )
+ADAPTERS = {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack")
 
 # A package index serves a version's files unchanged, but it is the weights that are promised, not the package.
@@ -43,7 +44,8 @@ def fetch_checkpoint(
         time_limit: seconds that a request to the Hub may bring next to nothing before it is given up.
 
     Raises:
-        BadInput: the checkpoint cannot be found, has no safetensors, or its weights are not the promised ones.
+        BadInput: the checkpoint cannot be found, has no safetensors, its files are damaged or do not fit one another,
+            or its weights are not the promised ones.
     """
     kind, _, name = checkpoint.partition(":")
     if checkpoint == "files":
@@ -83,28 +85,37 @@ def _copy_folder(folder: Path, target: Path) -> None:
         raise BadInput(
             f"checkpoint folder {folder}: not found; expected config.json, a tokenizer and safetensors in it"
         )
-    _check_names(f"checkpoint folder {folder}", (file.name for file in folder.iterdir()))
+    _check_names(f"checkpoint folder {folder}", (file.name for file in folder.iterdir() if not file.is_dir()))
     _copy(folder, f"checkpoint folder {folder}", target)
 
 
 def _copy(folder: Path, place: str, target: Path) -> None:
     target.mkdir(parents=True)
-    for pattern in FILES:
-        for file in sorted(folder.glob(pattern)):
-            shutil.copyfile(file, target / file.name)
-    try:
-        json.loads((target / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{place}/config.json: not valid JSON: {error}") from None
+    for name in sorted(_matching((file.name for file in folder.iterdir()), FILES)):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
+        elif not (folder / name).is_dir():
+            raise BadInput(f"{place}/{name}: a link to a file that is not there; download it anew")
+    check_checkpoint(target, place)
 
 
 def _check_names(place: str, names: Iterable[str]) -> None:
     """Refuses a checkpoint by the names of its files, those in subfolders aside: they belong to something else."""
     there = {name for name in names if "/" not in name}
     taken = _matching(there, FILES)
+    if not taken & {WEIGHTS, INDEX} and there & ADAPTERS:
+        raise BadInput(
+            f"{place}: holds an adapter and not the model that it adapts; merge the two (`merge_and_unload()` of peft) "
+            "and use the model that this gives"
+        )
     if "config.json" not in taken:
         raise BadInput(f"{place}: no config.json; a checkpoint needs config, tokenizer and safetensors")
-    if not _matching(taken, ("*.safetensors",)):
+    others = sorted(_matching(there, ("*.safetensors",)))
+    if not taken & {WEIGHTS, INDEX} and others:
+        raise BadInput(
+            f"{place}: neither {WEIGHTS} nor {INDEX}, only {', '.join(others[:3])}; transformers looks for these names"
+        )
+    if not taken & {WEIGHTS, INDEX}:
         pickles = sorted(_matching(there, PICKLES))
         has = f"only {', '.join(pickles)}, which can run code when loaded" if pickles else "no weights at all"
         raise BadInput(

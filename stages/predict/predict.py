@@ -16,15 +16,15 @@ from datasets import Dataset
 from pydantic import Field
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from stages.predict.batches import PaddedRows, batches, lengths_of
 from stages.predict.linear import PackedLinear, supported
 from stages.shared.model.collectives import barrier, connect
 from stages.shared.model.device import advise, pick_device
 from stages.shared.model.launcher import ElasticLauncher
+from stages.shared.model.loading import discrepancies, load_classifier, load_tokenizer
 from stages.shared.model.speed_up import speed_up
+from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
@@ -58,10 +58,18 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
     """Writes `logits.npy`, float32[examples, columns], and `labels.npy` for every split but train, in its order.
 
     Several processes share the batches; which of them computes a batch changes no byte.
+
+    Raises:
+        BadInput: the model is not whole, or not the task's.
     """
     connect(world_size(), "predict")  # any number of them
     compute = Predictor(p, execution.device, files.finetuned)
     columns = read_task(files.task).columns
+    if compute.model.config.num_labels != columns:
+        raise BadInput(
+            f"{files.finetuned}: gives {compute.model.config.num_labels} logits, where the task has {columns} columns; "
+            "run `dvc repro -f train`"
+        )
     splits = {name: split for name, split in load_splits(files.tokenized).items() if name != "train"}
     shares = {name: deal(split, p.token_budget) for name, split in splits.items()}
     if rank() > 0:
@@ -98,11 +106,18 @@ class Predictor:
     """The fine-tuned model on its device."""
 
     def __init__(self, p: PredictParams, device_name: str, finetuned_dir: Path) -> None:
+        """Loads it.
+
+        Raises:
+            BadInput: a tensor is missing, too many or of another shape.
+        """
         self.device = pick_device(device_name, p.threads)
         advise("predict", p.precision, self.device)
-        self.tokenizer = AutoTokenizer.from_pretrained(finetuned_dir)
-        disable_progress_bar()  # that for loading the weights
-        model = AutoModelForSequenceClassification.from_pretrained(finetuned_dir, dtype=torch.float32)
+        self.tokenizer = load_tokenizer(finetuned_dir)
+        model, accounts = load_classifier(finetuned_dir)
+        words = discrepancies(accounts)
+        if words:
+            raise BadInput(f"{finetuned_dir}: not what train wrote: {'; '.join(words)}; run `dvc repro -f train`")
         if self.device.type == "cpu" and p.precision == "bf16":
             speed_up(model, {nn.Linear: partial(PackedLinear, tokens=p.token_budget)} if supported() else {})
         self.model = model.to(self.device).eval()

@@ -65,6 +65,7 @@ class RunSummary:
     data: Mapping[str, list[dict[str, Any]]]
     truncation: list[dict[str, Any]]
     selection: Mapping[str, Any]
+    origin: Mapping[str, Any]  # what of the model was new, and not the checkpoint's
     environment: Mapping[str, Any]
     history: list[dict[str, float]]  # a row an epoch
     calibration: list[dict[str, str]]  # rows of metrics/plots/calibration.csv, and so on
@@ -97,6 +98,7 @@ class RunSummary:
 def read_run(files: ReportFiles) -> RunSummary:
     """Reads everything but the texts and the logits."""
     params = YAML(typ="safe", pure=True).load(files.params)
+    selection = _json(files.selection)
     return RunSummary(
         task=read_task(files.raw / "task.json"),
         params={section: dict(params[section]) for section in SECTIONS},
@@ -105,7 +107,8 @@ def read_run(files: ReportFiles) -> RunSummary:
         warnings=_json(files.warnings)["warnings"],
         data=_json(files.data),
         truncation=_json(files.truncation)["splits"],
-        selection=_json(files.selection)["selection"][0],
+        selection=selection["selection"][0],
+        origin=selection["origin"][0],
         environment=_json(files.environment)["environment"][0],
         history=[{name: float(value) for name, value in row.items()} for row in _rows(files.history)],
         calibration=_rows(files.calibration),

@@ -21,8 +21,8 @@ INPUTS = ("input_ids", "token_type_ids", "attention_mask")  # what can be made o
 def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
     """Loads the checkpoint's fast tokenizer and config, and makes sure that the model takes batches of `max_length`."""
     try:
-        config = AutoConfig.from_pretrained(pretrained_dir)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
+        config = AutoConfig.from_pretrained(pretrained_dir, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(pretrained_dir, trust_remote_code=False)
     except Exception as error:  # whatever its files hold, and packages that it needs
         said = " ".join(str(error).split())[:200]
         raise BadInput(f"{pretrained_dir}: config or tokenizer cannot be loaded: {said}") from error

@@ -62,7 +62,7 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
             ):
                 for texts in portions(stream_rows(files.raw, name), examples):
                     tokens, uncut = encode(tokenizer, features, texts, p.max_length)
-                    check_tokens(tokens, texts, name, done, tokenizer, config)
+                    check_tokens(tokens, texts, tokenizer, config, split=name, before=done)
                     write(pa.Table.from_batches([tokens]))
                     lengths.append(uncut)
                     done += len(uncut)
@@ -169,7 +169,7 @@ def kept(sequences: list[int | None], max_length: int, side: str) -> np.ndarray:
 
 
 def check_tokens(
-    tokens: pa.RecordBatch, texts: pa.RecordBatch, split: str, before: int, tokenizer: Any, config: Any
+    tokens: pa.RecordBatch, texts: pa.RecordBatch, tokenizer: Any, config: Any, *, split: str, before: int
 ) -> None:
     """Makes sure that the model can answer every row; torch would stumble hours later.
 

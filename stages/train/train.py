@@ -10,24 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from datasets import Dataset
 from pydantic import Field
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.utils.logging import disable_progress_bar
+from transformers import DataCollatorWithPadding, TrainingArguments
 
 from stages.shared.model.collectives import broadcast, connect, gather
 from stages.shared.model.device import advise, pick_device
 from stages.shared.model.launcher import ElasticLauncher
+from stages.shared.model.loading import load_tokenizer
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
-from stages.shared.runtime.publish import publish, write_records
+from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.runtime.rank import rank
 from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.splits import load_splits
@@ -35,6 +28,7 @@ from stages.shared.task.metrics import check_metrics
 from stages.shared.task.task import Task, read_task
 from stages.train.checkpoints import discard, run_folder
 from stages.train.dropout import draw_by_step
+from stages.train.model import Origin, load_pretrained
 from stages.train.recipe import environment, recipe_key
 from stages.train.resume import train_to_the_end
 from stages.train.trainer import ResumableTrainer
@@ -82,10 +76,10 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
 
     Raises:
         BadInput: batch sizes that do not divide, a metric that does not fit the task, nodes that are not alike,
-            a training that diverged.
+            a checkpoint that is not whole, a training that diverged.
     """
     connect(p.processes, "train")
-    batches = divide(p)
+    divide(p)  # what does not divide is refused before anything is loaded
     device = pick_device(execution.device, p.threads)
     advise("train", p.precision, device)
     task = read_task(files.task)
@@ -101,16 +95,32 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     )
     assert run is not None
 
+    origin: Origin | None = None
+
     def make() -> ResumableTrainer:
-        trainer = make_trainer(
-            p, execution, task, device, batches, files.pretrained, run, splits["train"], splits[validation]
+        nonlocal origin
+        model, origin = load_pretrained(files.pretrained, task, p.seed)
+        collate = DataCollatorWithPadding(load_tokenizer(files.pretrained))
+        trainer = ResumableTrainer(
+            task=task,
+            group_by_length=p.sampling == "group_by_length",
+            patience=p.early_stopping_patience,
+            minutes=execution.checkpoint_minutes,
+            live_file=files.scratch.with_name("live.csv"),
+            dropout=draw_by_step(model, p.seed) if device.type == "cpu" else None,  # GPUs draw their masks fast enough
+            model=model,
+            args=training_arguments(p, device, run),
+            train_dataset=splits["train"],
+            eval_dataset=splits[validation],
+            data_collator=collate,
         )
-        try_out(trainer.model, trainer.data_collator, splits["train"], task.columns)
+        try_out(model, collate, splits["train"], task.columns)
         return trainer
 
     trainer, kept = train_to_the_end(make, run, task, p.keep)
     if rank() > 0:
         return
+    assert origin is not None
     with publish(files.finetuned, files.history, files.selection, files.environment) as (
         model,
         history,
@@ -120,9 +130,8 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
         save_for_use(trainer.model, model)
         copy_tokenizer(files.pretrained, model)
         write_history(history, trainer.history)
-        write_records(
-            selection, "selection", [describe_selection(p.keep, task, validation, kept, len(trainer.history))]
-        )
+        chosen = describe_selection(p.keep, task, validation, kept, len(trainer.history))
+        write_json(selection, {"selection": [chosen], "origin": [asdict(origin)]})  # in lists, as `write_records` does
         write_records(facts_out, "environment", [facts])
     discard(run)
 
@@ -162,29 +171,9 @@ def same_everywhere(facts: Mapping[str, Any]) -> None:
             )
 
 
-def make_trainer(
-    p: TrainParams,
-    execution: Execution,
-    task: Task,
-    device: torch.device,
-    batches: tuple[int, int],
-    pretrained_dir: Path,
-    run: Path,
-    train_split: Dataset,
-    validation_split: Dataset,
-) -> ResumableTrainer:
-    """Puts model, data and recipe together."""
-    device_batch_size, accumulation_steps = batches
-    disable_progress_bar()  # those for loading and saving weights; the training's own stays
-    set_seed(p.seed)  # before the model: the classification head is drawn when it is made
-    model = AutoModelForSequenceClassification.from_pretrained(
-        pretrained_dir,
-        num_labels=task.columns,
-        problem_type=task.problem_type,
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,  # a checkpoint may bring a head of another size
-        **label_maps(task),
-    )
+def training_arguments(p: TrainParams, device: torch.device, run: Path) -> TrainingArguments:
+    """Puts the recipe into the words of transformers; `run` is the folder of the checkpoints."""
+    device_batch_size, accumulation_steps = divide(p)
     arguments = TrainingArguments(
         output_dir=str(run),
         seed=p.seed,
@@ -211,26 +200,7 @@ def make_trainer(
     )
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate knows no other
     arguments._n_gpu = 1  # one process drives one device; Trainer would spread each batch over all that it sees
-    tokenizer = AutoTokenizer.from_pretrained(pretrained_dir)
-    return ResumableTrainer(
-        task=task,
-        group_by_length=p.sampling == "group_by_length",
-        patience=p.early_stopping_patience,
-        minutes=execution.checkpoint_minutes,
-        live_file=run.parent.with_name("live.csv"),
-        dropout=draw_by_step(model, p.seed) if device.type == "cpu" else None,  # GPUs draw their masks fast enough
-        model=model,
-        args=arguments,
-        train_dataset=train_split,
-        eval_dataset=validation_split,
-        data_collator=DataCollatorWithPadding(tokenizer),
-    )
-
-
-def label_maps(task: Task) -> dict[str, Any]:
-    """Returns `id2label` and `label2id` for the model's config, where the task has label names."""
-    names = dict(enumerate(task.label_names))
-    return {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
+    return arguments
 
 
 def copy_tokenizer(pretrained_dir: Path, target: Path) -> None:

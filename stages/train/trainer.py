@@ -32,6 +32,7 @@ class ResumableTrainer(Trainer):
 
     def __init__(
         self,
+        *,
         task: Task,
         group_by_length: bool,
         patience: int | None,

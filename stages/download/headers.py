@@ -1,0 +1,199 @@
+"""What config.json and the headers of the safetensors tell of a checkpoint before anybody loads it.
+
+Only what is certain is refused here: whether each tensor has its place in the model, `train` sees when it loads them.
+"""
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from stages.shared.runtime.errors import BadInput
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # what Git leaves in place of a large file it did not fetch
+FLOATS = ("F64", "F32", "F16", "BF16")
+# What wraps a model for training or adapts it puts before the name of every tensor.
+WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.")
+ADAPTER = re.compile(r"\.lora_(A|B)\.|\.lora_embedding_(A|B)")
+NAMED = 3  # tensors that a message names
+
+# Sizes in config.json that encoders call by the same names: the tensors that have them, in which place of their shape.
+SIZES = (
+    (re.compile(r"(^|\.)word_embeddings\.weight$"), 0, "vocab_size"),
+    (re.compile(r"(^|\.)token_type_embeddings\.weight$"), 0, "type_vocab_size"),
+    (re.compile(r"(^|\.)encoder\.layer\.\d+\.intermediate\.dense\.weight$"), 0, "intermediate_size"),
+)
+# Others have embeddings that are narrower than their layers, or more positions than they say.
+PLAIN = ("bert", "camembert", "mpnet", "roberta", "xlm-roberta")
+PLAIN_SIZES = (
+    (re.compile(r"(^|\.)word_embeddings\.weight$"), 1, "hidden_size"),
+    (re.compile(r"(^|\.)position_embeddings\.weight$"), 0, "max_position_embeddings"),
+)
+LAYER, LAYERS = re.compile(r"(^|\.)encoder\.layer\.(\d+)\."), "num_hidden_layers"
+WHOLE_NUMBERS = ("vocab_size", "hidden_size", "intermediate_size", LAYERS)
+
+
+class Tensor(NamedTuple):
+    """A tensor as its header describes it."""
+
+    dtype: str  # as safetensors calls it
+    shape: tuple[int, ...]
+
+
+def check_checkpoint(folder: Path, place: str) -> None:
+    """Makes sure that the files of a checkpoint are whole and of a kind that can be trained, and fit one another.
+
+    Args:
+        place: what to call the folder in a message, for it may be a copy.
+
+    Raises:
+        BadInput: they are not or do not.
+    """
+    for file in sorted(folder.iterdir()):
+        with file.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise BadInput(
+                    f"{place}/{file.name}: a pointer of Git LFS, not the file itself; "
+                    "run `git lfs pull` where it was cloned, or download it anew"
+                )
+    config = _read_object(folder, "config.json", place)
+    _check_config(config, f"{place}/config.json")
+    tensors = _read_tensors(folder, place)
+    _check_names(tensors, place)
+    _check_sizes(tensors, config, place)
+
+
+def text_classifiers() -> list[str]:
+    """Returns the `model_type`s that transformers classifies texts with, as its source has them: no import."""
+    package = importlib.util.find_spec("transformers")
+    assert package is not None and package.origin is not None
+    source = (Path(package.origin).parent / "models" / "auto" / "modeling_auto.py").read_text(encoding="utf-8")
+    table = source.partition("\nMODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES = OrderedDict(")[2].partition("\n)")[0]
+    return re.findall(r'^ *\("([^"]+)", "[^"]+"\),$', table, re.MULTILINE)
+
+
+def _check_config(config: Mapping[str, Any], file: str) -> None:
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise BadInput(f"{file}: no model_type, which says what the model is (bert, roberta, ...); add it")
+    if kind not in text_classifiers():
+        if config.get("auto_map"):
+            raise BadInput(
+                f"{file}: model_type {kind!r} needs the program that auto_map names, and no downloaded program is run; "
+                "use a checkpoint of a type that transformers itself has"
+            )
+        raise BadInput(
+            f"{file}: transformers classifies no texts with model_type {kind!r}; use one of the types in "
+            "docs/checkpoints.md"
+        )
+    for key in WHOLE_NUMBERS:
+        value = config.get(key)
+        if isinstance(value, str | float | bool | dict) or (isinstance(value, int) and value < 1):
+            raise BadInput(f"{file}: {key}: expected a whole number above 0, got {json.dumps(value)}")
+    if config.get("quantization_config"):
+        raise BadInput(f"{file}: quantization_config: quantized weights cannot be trained; use those before it")
+
+
+def _read_object(folder: Path, name: str, place: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{place}/{name}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{place}/{name}: expected a JSON object, got {json.dumps(content)[:40]}")
+    return content
+
+
+def _read_tensors(folder: Path, place: str) -> dict[str, Tensor]:
+    """Returns all tensors by name. Of one file and an index, the file counts, as for transformers."""
+    if (folder / WEIGHTS).exists():
+        tensors = _read_header(folder / WEIGHTS, f"{place}/{WEIGHTS}")
+    else:
+        tensors = _read_shards(folder, place)
+    if not tensors:
+        raise BadInput(f"{place}: no tensor in its safetensors; download them anew")
+    return tensors
+
+
+def _read_shards(folder: Path, place: str) -> dict[str, Tensor]:
+    shard_of = _read_object(folder, INDEX, place).get("weight_map")
+    if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
+        raise BadInput(f"{place}/{INDEX}: weight_map: expected the name of a file for each tensor")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(shard_of.values())):
+        if Path(shard).name != shard:
+            raise BadInput(f"{place}/{INDEX}: {shard!r} leads out of the checkpoint; expected the name of a file in it")
+        if not (folder / shard).is_file():
+            raise BadInput(
+                f"{place}/{INDEX}: names {shard}, which is not there; download it too "
+                "(the files are called model-00001-of-00002.safetensors, and so on)"
+            )
+        found = _read_header(folder / shard, f"{place}/{shard}")
+        lacking = [name for name, file in shard_of.items() if file == shard and name not in found]
+        if lacking:
+            raise BadInput(
+                f"{place}/{shard}: has no {_listed(lacking)}, though {INDEX} says so; download both anew, of one commit"
+            )
+        tensors |= found
+    return tensors
+
+
+def _read_header(file: Path, called: str) -> dict[str, Tensor]:
+    """Reads names, types and shapes; safetensors makes sure that they cover the file from end to end."""
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
+            return {name: Tensor(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BadInput(f"{called}: cut off, or not of safetensors ({reason}); download it anew") from None
+
+
+def _check_names(tensors: Mapping[str, Tensor], place: str) -> None:
+    adapters = [name for name in tensors if ADAPTER.search(name)]
+    if adapters:
+        raise BadInput(
+            f"{place}: holds the weights of an adapter beside a model's ({_listed(adapters)}); merge them "
+            "(`merge_and_unload()` of peft) and save the model again"
+        )
+    prefix = next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), None)
+    if prefix:
+        raise BadInput(
+            f"{place}: the name of every tensor begins with {prefix!r}, which is not the model's but of what was "
+            "around it when it was saved; save the model itself (`model.module.save_pretrained(...)` or the like)"
+        )
+    quantized = {name: tensor for name, tensor in tensors.items() if name.endswith(".weight")}
+    quantized = {name: tensor for name, tensor in quantized.items() if tensor.dtype not in FLOATS}
+    if quantized:
+        kinds = ", ".join(sorted({tensor.dtype for tensor in quantized.values()}))
+        raise BadInput(
+            f"{place}: weights of type {kinds} ({_listed(list(quantized))}) cannot be trained; "
+            f"use the checkpoint as it was before it was quantized, in {', '.join(FLOATS)}"
+        )
+
+
+def _check_sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any], place: str) -> None:
+    sizes = SIZES + (PLAIN_SIZES if config["model_type"] in PLAIN else ())
+    for name, tensor in tensors.items():
+        for pattern, axis, key in sizes:
+            size = config.get(key)
+            if type(size) is int and pattern.search(name) and len(tensor.shape) == 2 and tensor.shape[axis] != size:
+                raise BadInput(
+                    f"{place}/config.json: {key} is {size}, but {name} has the shape {list(tensor.shape)}, "
+                    f"which asks for {tensor.shape[axis]}; use the config.json that belongs to the weights"
+                )
+    layers = {int(match[2]) for match in map(LAYER.search, tensors) if match}
+    if layers and type(config.get(LAYERS)) is int and layers != set(range(config[LAYERS])):
+        raise BadInput(
+            f"{place}/config.json: {LAYERS} is {config[LAYERS]}, but the weights are of {len(layers)} layers; "
+            "use the config.json that belongs to the weights"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
