@@ -19,22 +19,13 @@ def program_imports(hidden: str | None = None) -> Iterator[None]:
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(*thresholds[:2], 1000)
+    hides = hidden is not None and hidden not in sys.modules
+    if hides:
+        sys.modules[hidden] = None  # type: ignore[index, assignment]  # what the import system knows as "not there"
     try:
-        with without(hidden):
-            yield
+        yield
     finally:
+        if hides:
+            del sys.modules[hidden]  # type: ignore[arg-type]
         gc.freeze()
         gc.set_threshold(*thresholds)
-
-
-@contextmanager
-def without(module: str | None) -> Iterator[None]:
-    """Makes `module` look as if it were not installed while the block runs; does nothing if it is imported already."""
-    if module is None or module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]  # what the import system knows as "not there"
-    try:
-        yield
-    finally:
-        del sys.modules[module]
