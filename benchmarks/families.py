@@ -110,6 +110,8 @@ def shrunk(kind: Any, values: dict[str, Any]) -> Any:
     """Returns a config of class `kind` with `SIZES` and `values`, as far as it knows them; None leaves its own."""
     full = kind()
     given = {name: value for name, value in (SIZES | values).items() if value is not None and hasattr(full, name)}
+    if full.is_encoder_decoder:  # T5's class knows it from the files alone
+        given["decoder_start_token_id"] = values["decoder_start_token_id"]
     for name in kind.sub_configs:
         if getattr(full, name, None) is not None:
             given[name] = shrunk(type(getattr(full, name)), values)

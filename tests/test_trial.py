@@ -67,6 +67,11 @@ def test_logits_of_every_token_are_refused() -> None:
         try_out(Model(lambda ids, mask: torch.ones(*ids.shape, 2)), pad, SPLIT, 2)
 
 
+def test_the_same_logits_for_other_texts_are_refused() -> None:
+    with pytest.raises(BadInput, match="Model gives the same logits for two texts that differ, as where kernels"):
+        try_out(Model(lambda ids, mask: torch.ones(len(ids), 2)), pad, SPLIT, 2)
+
+
 def test_what_a_model_raises_is_said_in_a_line() -> None:
     def answer(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         raise ValueError("give me\n  boxes")

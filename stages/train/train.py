@@ -188,6 +188,7 @@ def training_arguments(p: TrainParams, device: torch.device, run: Path) -> Train
         max_grad_norm=p.max_grad_norm,
         bf16=p.precision == "bf16",
         use_cpu=device.type == "cpu",
+        label_names=["labels"],  # else it is looked for in the signature of the model, and of some it is not there
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="no",

@@ -26,8 +26,9 @@ def try_out(model: Any, collate: Callable[[list[Row]], Any], split: Dataset, col
         columns: how many logits a text has.
 
     Raises:
-        BadInput: the model cannot compute them, gives others than asked for, or others where a text is padded: such a
-            model's scores would depend on which texts met in a batch, and would not be those of the model in use.
+        BadInput: the model cannot compute them, gives others than asked for, the same for both texts, or others where a
+            text is padded: such a model's scores would depend on which texts met in a batch, and would not be those
+            of the model in use.
     """
     kind = type(model).__name__
     lengths = np.asarray(split.with_format("numpy")["length"][:])
@@ -43,6 +44,11 @@ def try_out(model: Any, collate: Callable[[list[Row]], Any], split: Dataset, col
     if together.shape != (2, columns):
         raise BadInput(
             f"{kind} gives logits of shape {tuple(together.shape)} for two texts, where (2, {columns}) is expected; "
+            "use another model"
+        )
+    if rows[0] != rows[1] and torch.equal(*alone):
+        raise BadInput(
+            f"{kind} gives the same logits for two texts that differ, as where kernels that it needs are missing; "
             "use another model"
         )
     difference = float((together - torch.cat(alone)).abs().max())
