@@ -142,7 +142,7 @@ NOT_WHOLE: dict[str, tuple[Callable[[Path], None], str]] = {
         tensors(lambda stored: stored | {f"{QUERY}.adapter.down.weight": torch.zeros(4, 32)}),
         rf"1 tensor that the model has no place for \({QUERY}.adapter.down.weight\)",
     ),
-    "another architecture": (config(model_type="distilbert"), r"missing \(distilbert.embeddings|missing \(distilbert."),
+    "another architecture": (config(model_type="distilbert"), r"missing \(distilbert."),
     "nothing but a head": (
         tensors(lambda _: {"classifier.weight": torch.zeros(2, 32), "classifier.bias": torch.zeros(2)}),
         r"37 tensors missing .*; 100.0 % of the encoder would be random",
@@ -315,10 +315,8 @@ def test_an_own_head_for_something_else_is_drawn_anew(
     assert torch.equal(model.classifier.weight, never_had_one.classifier.weight)
     assert not model.classifier.bias.any()
     assert origin.summary == NEW_HEAD and origin.new == ["classifier.bias", "classifier.weight"]
-    assert re.search(
-        rf"train: the checkpoint's classification head is {reason}: its last layer is drawn anew|{reason}",
-        capsys.readouterr().err,
-    )
+    said = rf"train: the checkpoint's classification head is (for )?{reason}: its last layer is drawn anew\n"
+    assert re.search(said, capsys.readouterr().err)
 
 
 def test_an_own_model_is_as_good_for_labels_in_another_order(

@@ -1,4 +1,4 @@
-"""Types of columns: the questions that are asked of them, and how they are found for columns that are read as texts."""
+"""Tells columns of text, numbers and lists apart, and finds the types of columns that were read as text."""
 
 import json
 import re

@@ -112,4 +112,6 @@ def positions(config: Any) -> int:
     """Returns how many tokens the model takes at most, 0 where config.json tells no limit."""
     text = config.get_text_config()
     limit = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None) or 0
-    return limit - (padding_of(config) or 0) - 1 if config.model_type in BEHIND_PADDING else limit
+    if config.model_type in BEHIND_PADDING:
+        limit -= (padding_of(config) or 0) + 1
+    return max(limit, 0)  # XLNet's -1 is no limit

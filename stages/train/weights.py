@@ -1,4 +1,4 @@
-"""The weights of a model: for a checkpoint, under the names that they have in memory; for use, as others read them."""
+"""Saves weights: in checkpoints under the names that they have in memory, in the final model as others read them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Takes the shell's environment out of the results: imported before torch, it acts at import.
+"""Keeps the shell's variables from changing results; it acts when it is imported, which is before torch.
 
 Every variable that can change a result is either set here or refused; `train.threads` and
 `predict.threads` rule over whatever `OMP_NUM_THREADS` the shell brings.

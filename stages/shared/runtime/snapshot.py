@@ -1,4 +1,4 @@
-"""Notices an input that changes while its stage runs: DVC hashes deps after the command, so it would record the new."""
+"""Notices an input that changes while its stage runs: DVC hashes deps afterwards, and would record the new content."""
 
 import hashlib
 from collections.abc import Mapping
