@@ -138,6 +138,8 @@ def tokenizer_class(model_type: str) -> str:
         return "tokenizer.json"
     if not issubclass(kind, hf.PreTrainedTokenizerFast):
         return f"{name}, in Python: needs a tokenizer.json instead"
+    if own_tokenizer(model_type) is None:
+        return f"{name}, of a package that is not installed: needs a tokenizer.json instead"
     return f"{name}"
 
 
