@@ -423,7 +423,7 @@ def test_the_card_says_what_of_the_model_was_new(tmp_path: Path) -> None:
     for summary in (facts["origin"][0]["summary"], "Of the classification head, classifier.out_proj was new."):
         facts["origin"][0]["summary"] = summary
         inputs.selection.write_text(json.dumps(facts), "utf-8")
-        assert plain(summary) in render(inputs, tmp_path)[1].splitlines()
+        assert plain(summary) in render(inputs)[1].splitlines()
 
 
 def test_the_card_names_a_base_model_and_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
