@@ -18,12 +18,14 @@ def test_a_table_that_was_edited_is_noticed() -> None:
     assert edited != TEXT and filled(edited) == TEXT
 
 
-@pytest.mark.parametrize("name", ["train_throughput", "predict_throughput", "startup", "noop", "scale", "mrpc"])
+@pytest.mark.parametrize(
+    "name", ["train_throughput", "bert_base", "predict_throughput", "startup", "noop", "scale", "mrpc"]
+)
 def test_every_question_has_its_table(name: str) -> None:
     assert name in {found[1] for found in PLACE.finditer(TEXT)}
 
 
-@pytest.mark.parametrize("name", ["train_throughput", "predict_throughput", "mrpc"])
+@pytest.mark.parametrize("name", ["train_throughput", "bert_base", "predict_throughput", "mrpc"])
 def test_what_is_called_mrpc_was_measured_on_mrpc(name: str) -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     assert result.get("corpus", "mrpc") == "mrpc"
