@@ -273,7 +273,7 @@ OTHER_HEADS: dict[str, tuple[Callable[[Path], Any], Task, str]] = {
     "names that are numbered otherwise": (
         lambda folder: (own(folder, "a", "b"), config(id2label={"1": "equivalent", "2": "not_equivalent"})(folder)),
         TWO,
-        "for other labels",
+        "for labels that are not numbered from 0",
     ),
     "several labels a row": (
         lambda folder: own(folder, "not_equivalent", "equivalent", problem="multi_label_classification"),

@@ -98,7 +98,10 @@ def order_of_labels(config: Mapping[str, Any], task: Task) -> tuple[list[int] | 
     if task.problem_type == "regression":
         return [0], ""
     stored = config.get("id2label")
-    names = [str(stored.get(str(row))) for row in range(len(stored))] if isinstance(stored, dict) else []
+    stored = stored if isinstance(stored, dict) else {}
+    if stored.keys() != {str(row) for row in range(len(stored))}:
+        return None, "for labels that are not numbered from 0"
+    names = [str(stored[str(row)]) for row in range(len(stored))]
     if sorted(names) == sorted(task.label_names):
         return [names.index(name) for name in task.label_names], ""
     if all(name == f"LABEL_{row}" for row, name in enumerate(names)):
