@@ -24,13 +24,13 @@ from typing import Any
 SNAPSHOT = ("stages.shared.runtime.run_stage", "snapshot", "inputs hashed")
 STAGE_PARTS = {
     "train": [
-        ("__main__", "recipe_key", "inputs hashed"),
-        ("__main__", "make_trainer", "model loaded, trainer made"),
+        ("stages.train.train", "recipe_key", "inputs hashed"),
+        ("stages.train.train", "load_pretrained", "model loaded"),
         ("stages.train.trainer", "ResumableTrainer.resume", "training"),
         ("stages.train.trainer", "ResumableTrainer.evaluate", "evaluations"),
         ("stages.train.trainer", "ResumableTrainer._save_checkpoint", "checkpoints"),
     ],
-    "predict": [("__main__", "Predictor.__init__", "model loaded")],
+    "predict": [("stages.predict.predict", "Predictor.__init__", "model loaded")],
 }
 IMPORTS = "imports"
 DVC_PARTS = [
