@@ -7,7 +7,7 @@ unexport PYTHONHOME PYTHONPATH
 
 INSTALLED := $(VENV)/.installed
 # A file's tests stay in one process: they share what it made. More than four would not fit into a laptop's memory.
-PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: repro test test-fast test-exhaustive check setup
 
