@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ def add_forms(parser: argparse.ArgumentParser, text: Form, others: Mapping[str, 
 def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unanswered: int = 2) -> int:
     """Returns the exit status of `ask`, called with this folder's `Repo`; without an answer, says why in one line.
 
+    Where whoever reads stdout has gone (`| head`), it ends without a word, with the status that SIGPIPE gives.
+
     Args:
         errors: exceptions that mean that there is no answer, besides those of this module, of DVC and of YAML.
         unanswered: the exit status where there is none.
@@ -42,7 +45,12 @@ def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unans
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its warnings are for those who run stages
     try:
         with Repo() as repo:
-            return ask(repo)
+            status = ask(repo)
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
+        return 128 + signal.SIGPIPE
     except (Unanswerable, DvcException, YAMLError, *errors) as error:
         causes = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         print(f"{name}: {' '.join(causes.split())}", file=sys.stderr)

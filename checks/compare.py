@@ -1,12 +1,14 @@
 """Do two revisions' models differ by more than chance? Answers from the logits in DVC's cache; nothing is run.
 
-    python -m checks.compare [OLD [NEW]] [--margin M] [--flips N] [--json | --markdown]
+    python -m checks.compare [OLD [NEW]] [--alpha A] [--margin [METRIC=]M ...] [--flips N] [--json | --markdown]
 
 OLD is main by default, or HEAD where the working tree has changes; NEW is the workspace. Scored are the splits of
-params.yaml's `evaluate`, with its confidence, resamples and seed. The interval is the paired bootstrap's: both models
-on the same resampled examples. "equivalent" means that the whole interval lies within the margin, in the metric's own
-unit; it is said before "better" or "worse", which then are too small to matter. Where few predictions flip, the
-interval alone is not enough for a word (`verdict` in checks/paired.py says why, and what is).
+params.yaml's `evaluate`, with its resamples and seed. A difference is "better" or "worse" only where a randomization
+test says so after Holm's correction over all that is printed: any such word at all is false for at most alpha (0.05) of
+equal models. The interval is that at 1 - alpha. "equivalent" means that the whole interval lies within the margin, in
+the metric's own unit; it is said before "better" or "worse", which then are too small to matter. The first of
+download.metrics on the first split is the primary metric, the others are secondary. "detectable" is the smallest true
+difference that so many examples would have told apart in 80 of 100 samples. docs/statistics.md has the methods.
 Exit status: 0 with an answer, whatever it is; 2 when there is none.
 """
 
@@ -20,13 +22,24 @@ from typing import Any
 
 from checks import cli
 from checks.lock import find_mismatches
-from checks.paired import MARGIN, SplitComparison, compare_split, list_flips, unseen_flips
-from checks.predictions import predicted_splits, read_pair, read_texts, same_task
+from checks.paired import (
+    ALPHA,
+    APART,
+    MARGIN,
+    SplitComparison,
+    checked_margin,
+    compare_split,
+    judged,
+    list_flips,
+    unseen_flips,
+)
+from checks.predictions import predicted_splits, read_pair, read_texts, read_warnings, same_task
 from checks.revisions import WORKSPACE, Revision, find_revision, git
 from stages.evaluate.params import EvaluateParams, chosen_splits
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
+from stages.shared.task.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -35,16 +48,27 @@ class RevisionComparison:
 
     old: str
     new: str
-    confidence: float
-    margin: float
+    alpha: float
     splits: list[SplitComparison]
+    warnings: list[str]  # what the two say against their own scores
 
 
-def compare(old: Revision, new: Revision, p: EvaluateParams, margin: float, flips: int) -> RevisionComparison:
-    """Compares the predictions of two revisions on the same examples, and lists so many of their flips.
+@dataclass(frozen=True)
+class Asked:
+    """How to compare."""
+
+    alpha: float  # the level of the tests
+    margins: dict[str, float]  # by metric; under "" for all others
+    flips: int  # to list
+
+
+def compare(old: Revision, new: Revision, p: EvaluateParams, asked: Asked) -> RevisionComparison:
+    """Compares the predictions of two revisions on the same examples.
 
     Raises:
-        Unanswerable: a revision has no predictions, or they are for other examples, too few or all of one label.
+        Unanswerable: a revision has no predictions, or they are for other examples, too few or all of one label; or a
+            margin is for no metric of the data.
+        BadInput: a logit is not finite.
     """
     task = same_task(old, new)
     predicted = [predicted_splits(one) for one in (old, new)]
@@ -55,13 +79,18 @@ def compare(old: Revision, new: Revision, p: EvaluateParams, margin: float, flip
             for one, splits in zip((old, new), predicted, strict=True)
         )
         raise cli.Unanswerable(f"no split in common: {had}")
+    names = [*task.metrics, "loss"]
+    for name in asked.margins.keys() - {"", *names}:
+        raise cli.Unanswerable(f"--margin {name}: must be for one of {', '.join(names)}")
+    margins = {name: asked.margins.get(name, asked.margins.get("", MARGIN)) for name in names}
     splits = []
     for split in chosen_splits(p.splits, both):
         pair = read_pair(old, new, split)
-        splits.append(compare_split(split, pair, p, margin))
-        if flips and not task.problem.numeric:
-            splits[-1] = replace(splits[-1], flipped=list_flips(pair, read_texts(new, split), flips))
-    return RevisionComparison(described(old), described(new), p.confidence, margin, splits)
+        splits.append(compare_split(split, pair, p, asked.alpha, margins))
+        if asked.flips and not task.problem.numeric:
+            splits[-1] = replace(splits[-1], flipped=list_flips(pair, read_texts(new, split), asked.flips))
+    warnings = [line for one in (old, new) for line in read_warnings(one, [split.split for split in splits])]
+    return RevisionComparison(described(old), described(new), asked.alpha, judged(splits, asked.alpha), warnings)
 
 
 def described(revision: Revision) -> str:
@@ -99,7 +128,7 @@ def as_text(comparison: RevisionComparison) -> str:
     lines = [f"{comparison.old} -> {comparison.new}"]
     for split in comparison.splits:
         lines += ["", f"{split.split}, {split.examples} examples"]
-        lines += [*cli.text_table(_rows(split, comparison.confidence)), *_flip_lines(split, comparison.confidence)]
+        lines += [*cli.text_table(_rows(split, comparison.alpha)), *_notes(split, comparison.alpha)]
         for flip in split.flipped:
             lines += [
                 "",
@@ -107,7 +136,9 @@ def as_text(comparison: RevisionComparison) -> str:
                 f"{visible(flip.old)} -> {visible(flip.new)} ({flip.confidence:.3f})",
             ]
             lines += [f"    {visible(text)}" for text in (flip.text, flip.text_pair) if text is not None]
-    return "\n".join(lines)
+    return "\n".join(
+        [*lines, *([""] if comparison.warnings else []), *(f"warning: {one}" for one in comparison.warnings)]
+    )
 
 
 def as_markdown(comparison: RevisionComparison) -> str:
@@ -115,14 +146,15 @@ def as_markdown(comparison: RevisionComparison) -> str:
     lines = [f"**compare {plain(comparison.old)} -> {plain(comparison.new)}**"]
     for split in comparison.splits:
         lines += ["", f"{plain(split.split)}, {split.examples} examples", ""]
-        lines += cli.markdown_table(_rows(split, comparison.confidence))
-        lines += ["", *_flip_lines(split, comparison.confidence)]
+        lines += cli.markdown_table(_rows(split, comparison.alpha))
+        lines += ["", *(f"- {plain(note)}" for note in _notes(split, comparison.alpha))]
         rows = [["row", "flip", "label", "old", "new", "confidence", "text"]]
         for flip in split.flipped:
             text = "<br>".join(plain(part) for part in (flip.text, flip.text_pair) if part is not None)
             words = map(plain, (flip.label, flip.old, flip.new))
             rows.append([str(flip.row), flip.kind, *words, f"{flip.confidence:.3f}", text])
         lines += ["", *cli.markdown_table(rows)] if split.flipped else []
+    lines += ["", *(f"- warning: {plain(one)}" for one in comparison.warnings)] if comparison.warnings else []
     return "\n".join(lines)
 
 
@@ -131,22 +163,42 @@ def as_json(comparison: RevisionComparison) -> str:
     return json.dumps(asdict(comparison), indent=2, ensure_ascii=False)
 
 
-def _rows(split: SplitComparison, confidence: float) -> list[list[str]]:
-    header = ["metric", "old", "new", "difference", f"{100 * confidence:g} % interval", "verdict"]
-    return [header] + [
-        [d.metric, f"{d.old:.4f}", f"{d.new:.4f}", f"{d.difference:+.4f}", f"[{d.low:+.4f}, {d.high:+.4f}]", d.verdict]
-        for d in split.differences
-    ]
+def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:
+    interval = f"{100 * (1 - alpha):g} % interval"
+    rows = [["metric", "", "old", "new", "difference", interval, "p", "p (Holm)", "detectable", "verdict"]]
+    for one in split.differences:
+        rank = "primary" if one.primary else "secondary"
+        ends = "withheld" if one.low is None else f"[{one.low:+.4f}, {one.high:+.4f}]"
+        least = "" if one.detectable is None else f"{one.detectable:.4f}"
+        numbers = [f"{one.old:.4f}", f"{one.new:.4f}", f"{one.difference:+.4f}", ends]
+        rows.append([one.metric, rank, *numbers, f"{one.p_value:.2g}", f"{one.p_holm:.2g}", least, one.verdict])
+    return rows
 
 
-def _flip_lines(split: SplitComparison, confidence: float) -> list[str]:
-    if split.flips is None:
-        return []
-    flips = ", ".join(f"{count} {kind}" for kind, count in split.flips.items())
-    lines = [f"flips: {flips}; McNemar's exact test: p = {split.p_value:.3g}"]
-    if not sum(split.flips.values()):
-        unseen = 100 * unseen_flips(split.examples, confidence)
-        lines += [f"no flip here; of new examples up to {unseen:.1f} % may flip (at {100 * confidence:g} % confidence)"]
+def _notes(split: SplitComparison, alpha: float) -> list[str]:
+    """Says what stands behind the table: the flips, intervals that are withheld, and words that seem to disagree."""
+    lines = []
+    if split.flips is not None:
+        flips = ", ".join(f"{count} {kind}" for kind, count in split.flips.items())
+        lines.append(f"flips: {flips}; McNemar's exact test: p = {split.p_value:.3g}")
+        if not sum(split.flips.values()):
+            unseen = 100 * unseen_flips(split.examples, 1 - alpha)
+            lines.append(
+                f"no flip here; of new examples up to {unseen:.1f} % may flip (at {100 * (1 - alpha):g} % confidence)"
+            )
+    reasons: dict[str, list[str]] = {}
+    for one in split.differences:
+        if one.withheld is not None:
+            reasons.setdefault(one.withheld, []).append(one.metric)
+    lines += [f"no interval for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    apart = {one.metric: one.verdict in APART for one in split.differences}
+    if split.loss_from_flips is not None and apart["loss"] != apart[split.differences[0].metric]:
+        flipped = sum((split.flips or {}).values())
+        lines.append(
+            f"{split.differences[0].metric} and loss are told apart differently: "
+            f"{100 * split.loss_from_flips:.0f} % of the change in loss comes from the {flipped} examples that "
+            "flipped, which are all that the other metrics see"
+        )
     return lines
 
 
@@ -158,21 +210,53 @@ def visible(text: str) -> str:
     )
 
 
+def read_margins(texts: Sequence[str]) -> dict[str, float]:
+    """Reads `--margin 0.01`, for all metrics (under ""), and `--margin f1=0.01`.
+
+    Raises:
+        Unanswerable: one is no number that can be a margin.
+    """
+    margins = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if equals and name != "loss" and name not in METRICS:
+            raise cli.Unanswerable(f"--margin {text}: no metric {name!r}; known are {', '.join([*METRICS, 'loss'])}")
+        try:
+            margins[name] = checked_margin(name, float(number))
+        except ValueError as error:
+            raise cli.Unanswerable(f"--margin {text}: {error}") from None
+    return margins
+
+
 def main(arguments: Sequence[str]) -> int:
     """Answers on stdout and returns the exit status."""
     parser = cli.make_parser("compare", __doc__)
     parser.add_argument("old", nargs="?", help="default: main, or HEAD where the working tree has changes")
     parser.add_argument("new", nargs="?", help="default: the workspace")
-    parser.add_argument("--margin", type=float, default=MARGIN, help="differences up to it do not matter (0.005)")
+    parser.add_argument(
+        "--alpha", type=float, default=ALPHA, help=f"how often equal models may be told apart ({ALPHA})"
+    )
+    parser.add_argument(
+        "--margin",
+        action="append",
+        default=[],
+        metavar="[METRIC=]M",
+        help=f"differences up to it do not matter ({MARGIN}); may be given for each metric",
+    )
     parser.add_argument("--flips", type=int, default=0, metavar="N", help="list N examples whose prediction changed")
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown})
     options = parser.parse_args(arguments)
 
     def ask(repo: Any) -> int:
+        if not 0 < options.alpha < 0.5:
+            raise cli.Unanswerable(f"--alpha {options.alpha:g}: must be above 0 and below 0.5")
+        if options.flips < 0:
+            raise cli.Unanswerable(f"--flips {options.flips}: must be at least 0")
+        asked = Asked(options.alpha, read_margins(options.margin), options.flips)
         old, new = choose_revisions(repo, options.old, options.new)
         warn_of_stale(new)
         p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
-        print(options.form(compare(old, new, p, options.margin, options.flips)))
+        print(options.form(compare(old, new, p, asked)))
         return 0
 
     return cli.answer("compare", ask, BadInput)

@@ -1,31 +1,27 @@
 """The paired comparison: what a second model changes on the same examples, and whether chance alone would do as much.
 
-The interval of a difference is the paired bootstrap's: both models on the same resampled examples. Few flips are judged
-by tests that need no large sample: McNemar's for the accuracy, the randomization test for the other metrics of counts.
+A difference is "better" or "worse" only if a randomization test says so (`checks.swaps`) after Holm's correction over
+all that is printed, and its interval, where there is one, excludes 0. It is "equivalent" only if the whole interval
+lies within the margin; it holds what changed answers that the sample may have missed could do to the metric.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
-from stages.evaluate.bootstrap import WEIGHTS_AT_ONCE, bootstrap_intervals
+from checks.swaps import PairedPredictions, mcnemar, swap_p_values
+from stages.evaluate.confidence import MetricInterval, metric_intervals
 from stages.evaluate.params import EvaluateParams
-from stages.shared.task.metrics import METRICS, SAME, Counts, OverCounts
+from stages.evaluate.tables import example_losses
+from stages.shared.task.metrics import METRICS
 from stages.shared.task.task import Task
 
+ALPHA = 0.05  # how often equal models may be told apart
+POWER = 0.8  # with which a difference is called detectable (Cohen 1988)
 MARGIN = 0.005  # in the metric's own unit; differences up to it do not matter
-
-
-@dataclass(frozen=True)
-class PairedPredictions:
-    """What two models say about the same examples."""
-
-    task: Task
-    labels: np.ndarray  # as in `problem_types.Problem`
-    before: np.ndarray  # the first model's logits, float32[examples, columns]
-    after: np.ndarray  # the second model's
+APART = ("better", "worse")
 
 
 @dataclass(frozen=True)
@@ -33,12 +29,17 @@ class Difference:
     """One metric of one split in two revisions."""
 
     metric: str
+    primary: bool  # the one that the comparison is about, of all that are printed
     old: float
     new: float
     difference: float  # new minus old
-    low: float
-    high: float
-    p_value: float | None  # could chance alone make so much of the flips? None: flips do not make the metric
+    low: float | None  # of the interval at 1 - alpha; None: it is withheld
+    high: float | None
+    withheld: str | None  # why
+    p_value: float  # could chance alone make so much of it?
+    p_holm: float  # the same after Holm's correction over all that is printed
+    detectable: float | None  # the smallest difference that so many examples would have shown with POWER
+    margin: float
     verdict: str
 
 
@@ -65,52 +66,142 @@ class SplitComparison:
     differences: list[Difference]
     flips: dict[str, int] | None  # by kind; None for a regression
     p_value: float | None  # McNemar's exact test: could as many flips one way and the other be a coin's?
+    loss_from_flips: float | None  # the share of the loss's change that the flipped examples make up
     flipped: list[Flip]  # most confident first; only as many as were asked for
 
 
-def compare_split(split: str, pair: PairedPredictions, p: EvaluateParams, margin: float) -> SplitComparison:
-    """Compares two models on a split, without listing its flips."""
+def compare_split(
+    split: str, pair: PairedPredictions, p: EvaluateParams, alpha: float, margins: Mapping[str, float]
+) -> SplitComparison:
+    """Compares two models on a split, without listing its flips; `judged` has the verdicts.
+
+    Args:
+        margins: by metric; MARGIN for those that have none here.
+    """
     olds, news = (plain_scores(pair.task, pair.labels, logits) for logits in (pair.before, pair.after))
-    intervals = bootstrap_intervals(
-        pair.task, pair.labels, [pair.before, pair.after], confidence=p.confidence, resamples=p.resamples, seed=p.seed
-    )
+    intervals = paired_intervals(pair, p, alpha)
     counts: dict[str, int] | None = None
-    p_values: dict[str, float] = {}
     if not pair.task.problem.numeric:
         kinds = flip_kinds(pair)
         counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
-        p_values = swap_p_values(pair, p.resamples, p.seed)
-        p_values["accuracy"] = mcnemar(counts["wrong -> right"], counts["right -> wrong"])
-    sample: dict[str, Any] = {"examples": len(pair.labels), "confidence": p.confidence, "margin": margin}
-    differences = []
-    for name, (_, low, high) in intervals.items():
-        old, new, p_value = olds[name], news[name], p_values.get(name)
-        word = verdict(name, low, high, p_value, **sample)
-        differences.append(Difference(name, old, new, new - old, low, high, p_value, word))
-    return SplitComparison(split, len(pair.labels), differences, counts, p_values.get("accuracy"), [])
+    p_values = swap_p_values(pair, p.resamples, p.seed)
+    differences = [
+        Difference(
+            name,
+            primary=False,
+            old=olds[name],
+            new=news[name],
+            difference=news[name] - olds[name],
+            low=interval.low,
+            high=interval.high,
+            withheld=interval.withheld,
+            p_value=p_values[name],
+            p_holm=1.0,
+            detectable=detectable(interval, alpha),
+            margin=margins.get(name, MARGIN),
+            verdict="",
+        )
+        for name, interval in intervals.items()
+    ]
+    exact = None if counts is None else mcnemar(counts["wrong -> right"], counts["right -> wrong"])
+    return SplitComparison(split, len(pair.labels), differences, counts, exact, loss_from_flips(pair), [])
+
+
+def paired_intervals(pair: PairedPredictions, p: EvaluateParams, alpha: float) -> dict[str, MetricInterval]:
+    """Returns the intervals of the second model's scores minus the first one's, at 1 - alpha."""
+    return metric_intervals(
+        pair.task,
+        pair.labels,
+        [pair.before, pair.after],
+        confidence=1 - alpha,
+        resamples=p.resamples,
+        seed=p.seed,
+        groups=pair.groups,
+    )
+
+
+def judged(splits: Sequence[SplitComparison], alpha: float) -> list[SplitComparison]:
+    """Corrects the p-values for each other, marks the first metric of the first split as primary, and says words."""
+    corrected = iter(holm([one.p_value for split in splits for one in split.differences]))
+    found: list[SplitComparison] = []
+    for split in splits:
+        differences: list[Difference] = []
+        for one in split.differences:
+            p_holm = next(corrected)
+            words = verdict(
+                one.metric, one.low, one.high, one.difference, p_holm=p_holm, alpha=alpha, margin=one.margin
+            )
+            primary = not found and not differences
+            differences.append(replace(one, primary=primary, p_holm=p_holm, verdict=words))
+        found.append(replace(split, differences=differences))
+    return found
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects p-values for how many there are (Holm 1979): any false alarm at all is as rare as one of one test."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.array(p_values)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return [float(one) for one in corrected]
 
 
 def verdict(
-    metric: str, low: float, high: float, p_value: float | None, *, examples: int, confidence: float, margin: float
+    metric: str,
+    low: float | None,
+    high: float | None,
+    difference: float,
+    *,
+    p_holm: float,
+    alpha: float,
+    margin: float,
 ) -> str:
-    """Says in words what the interval of new minus old means; checks.gate goes by the same words.
-
-    A metric of predictions knows the two models by their flips alone, and of few flips the bootstrap makes too much:
-    three that all go one way leave no resample on the other side, and the interval excludes 0, though a coin throws
-    three alike in a quarter of all cases. Of two equal models and 408 examples of which 5 flip, it "tells apart" one
-    pair in ten. So such a metric is "better" or "worse" only where a test that needs no large sample says so too: the
-    accuracy by McNemar's, any other by `swap_p_values`. Likewise no flip makes an interval of no width: "equivalent"
-    takes so many examples that the flips which may be missed by chance lie within the margin.
+    """Says in words what a difference, new minus old, means.
 
     Args:
-        p_value: of that test; None for the loss and for regressions, which every example moves.
+        low, high: its interval's ends; None if the interval is withheld: then nothing is equivalent.
     """
-    seen = p_value is None or unseen_flips(examples, confidence) <= margin
-    if -margin <= low and high <= margin and seen:
-        return f"equivalent within {margin:g}"
-    if low <= 0 <= high or (p_value is not None and p_value >= 1 - confidence):
+    if low is not None and high is not None:
+        if -margin <= low and high <= margin:
+            return f"equivalent within {margin:g}"
+        if low <= 0 <= high:
+            return "cannot be told apart"
+    if p_holm >= alpha:
         return "cannot be told apart"
-    return "better" if (low > 0) == greater_is_better(metric) else "worse"
+    return "better" if (difference > 0) == greater_is_better(metric) else "worse"
+
+
+def checked_margin(metric: str, margin: float) -> float:
+    """Returns a margin that can be one for this metric; without a name, for any.
+
+    Raises:
+        ValueError: it is negative or not finite, or nothing could be outside it: accuracy, F1 and their like end at 1.
+    """
+    ends = metric == "" or greater_is_better(metric)
+    if not (np.isfinite(margin) and margin >= 0 and (margin < 1 or not ends)):
+        bound = " and below 1" if ends else ""
+        raise ValueError(f"must be a finite number, at least 0{bound}, got {margin:g}")
+    return margin
+
+
+def detectable(interval: MetricInterval, alpha: float) -> float | None:
+    """Returns the smallest true difference that would have been told apart with POWER; None without an interval.
+
+    In standard errors it is z(1 - alpha / 2) + z(POWER) (Bloom 1995), and the interval's half is z(1 - alpha / 2).
+    """
+    if interval.low is None or interval.high is None:
+        return None
+    z = float(ndtri(1 - alpha / 2))
+    return (interval.high - interval.low) / 2 * (z + float(ndtri(POWER))) / z
+
+
+def loss_from_flips(pair: PairedPredictions) -> float | None:
+    """Returns the share of the loss's change that the flipped examples make up; None for a regression, or no change."""
+    if pair.task.problem.numeric:
+        return None
+    old, new = (example_losses(pair.task, one, pair.labels) for one in (pair.before, pair.after))
+    change, flipped = new - old, flip_kinds(pair) != ""
+    return float(change[flipped].sum() / change.sum()) if change.sum() and flipped.any() else None
 
 
 def unseen_flips(examples: int, confidence: float) -> float:
@@ -131,65 +222,6 @@ def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str
     predictions = task.problem.predict(logits)
     scores = {name: METRICS[name].score(labels, predictions) for name in task.metrics}
     return scores | {"loss": task.problem.loss(logits, labels)}
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Returns the two-sided p-value of McNemar's test (1947), exact: with binomial instead of chi-squared odds.
-
-    Of the tests for two trained models on one test set it is the one with an acceptable rate of false alarms that
-    needs no further training (Dietterich 1998).
-    """
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-
-
-def swap_p_values(pair: PairedPredictions, resamples: int, seed: int) -> dict[str, float]:
-    """Returns for each metric of counts how often chance alone makes two models differ by as much, in either direction.
-
-    The randomization test (Noreen 1989; Yeh 2000 for F1): were the models alike, each flip could as well have gone the
-    other way, so all flips are swapped or not by a coin. It needs no large sample: for the accuracy it is McNemar's
-    exact test, and k flips that all go one way are no less likely than 2 ** (1 - k).
-
-    Args:
-        pair: of classes or of sets.
-    """
-    problem, columns, labels = pair.task.classification, pair.task.columns, pair.labels
-    old, new = (problem.predict(logits) for logits in (pair.before, pair.after))
-    changed = np.flatnonzero((old != new).reshape(len(labels), -1).any(axis=1))
-    codes = np.concatenate([problem.members(array[changed], columns) for array in (labels, old, new)], axis=1)
-    kinds, number = np.unique(codes, axis=0, return_counts=True)
-    is_in, was, becomes = (part.astype(np.float64) for part in np.split(kinds, 3, axis=1))
-    # What one flip of each kind changes: hits and predictions of each label, and right examples.
-    steps = np.concatenate([(becomes - was) * is_in, becomes - was], axis=1)
-    right = (becomes == is_in).all(axis=1).astype(np.float64) - (was == is_in).all(axis=1)
-    steps = np.concatenate([steps, right[:, np.newaxis]], axis=1)
-    hits, predicted = problem.tally(labels, columns, old == labels), problem.tally(old, columns)
-    start = np.concatenate([hits, predicted, [problem.right(old, labels).sum()]]).astype(np.float64)
-    size = np.array([len(labels)], dtype=np.float64)
-    every = problem.tally(labels, columns).astype(np.float64)[np.newaxis]
-    forms = {name: METRICS[name].resampled for name in pair.task.metrics}
-    formulas = {name: form.formula for name, form in forms.items() if isinstance(form, OverCounts)}
-
-    def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-        hits, predicted, right = np.split(counts, [columns, 2 * columns], axis=1)
-        actual = np.repeat(every, len(counts), axis=0)
-        one = Counts(hits, predicted, right[:, 0], actual, size, problem.exclusive)
-        return {name: formula(one) for name, formula in formulas.items()}
-
-    def differences(swapped: np.ndarray) -> dict[str, np.ndarray]:
-        moved = swapped @ steps
-        first, second = scores(start + moved), scores(start + number @ steps - moved)
-        return {name: np.abs(second[name] - first[name]) for name in formulas}
-
-    own = differences(np.zeros((1, len(number))))
-    generator = np.random.default_rng(seed)
-    draws = min(resamples, max(1000, 10 * WEIGHTS_AT_ONCE // max(len(number), 1)))
-    rows = max(1, WEIGHTS_AT_ONCE // max(len(number), columns))
-    as_far = dict.fromkeys(formulas, 1)  # the sample itself
-    for done in range(0, draws, rows):
-        swapped = generator.binomial(number, 0.5, size=(min(rows, draws - done), len(number)))
-        for name, values in differences(swapped.astype(np.float64)).items():
-            as_far[name] += int((values >= own[name] - SAME).sum())
-    return {name: count / (draws + 1) for name, count in as_far.items()}
 
 
 def flip_kinds(pair: PairedPredictions) -> np.ndarray:

@@ -1,18 +1,21 @@
 """What two revisions predicted for the same examples."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from checks.cli import Unanswerable
-from checks.paired import PairedPredictions
 from checks.revisions import Revision
-from stages.evaluate.bootstrap import FEWEST_EXAMPLES
+from checks.swaps import PairedPredictions
+from stages.evaluate.confidence import FEWEST_EXAMPLES
+from stages.evaluate.predictions import open_predictions
 from stages.shared.task.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
+WARNINGS = "metrics/warnings.json"
 
 
 def predicted_splits(revision: Revision) -> list[str]:
@@ -41,6 +44,7 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
 
     Raises:
         Unanswerable: tasks, texts or labels are not the same, there are too few examples, or all have one label.
+        BadInput: a logit is not finite.
     """
     task = same_task(old, new)
     (labels, before), (others, after) = (_read_split(one, split) for one in (old, new))
@@ -67,6 +71,14 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
     return PairedPredictions(task, labels, before, after)
 
 
+def read_warnings(revision: Revision, splits: Collection[str]) -> list[str]:
+    """Returns what a revision's metrics/warnings.json says against its scores on these splits, if it has one."""
+    if revision.text(WARNINGS) is None:
+        return []
+    found = revision.json(WARNINGS)["warnings"]
+    return [f"{revision.name}: {one['split']}: {one['message']}" for one in found if one["split"] in splits]
+
+
 def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
     """Returns the text, or the two, of each example of a split."""
     files = revision.files(RAW)
@@ -84,5 +96,4 @@ def _read_split(revision: Revision, split: str) -> tuple[np.ndarray, np.ndarray]
     files = revision.files(PREDICTIONS)
     if f"{split}/logits.npy" not in files:
         raise Unanswerable(f"{revision.name}: the {split} split was not predicted")
-    labels, logits = (np.load(files[f"{split}/{name}.npy"], mmap_mode="r") for name in ("labels", "logits"))
-    return labels, logits
+    return open_predictions(files[f"{split}/labels.npy"], files[f"{split}/logits.npy"], f"{revision.name}: {split}")

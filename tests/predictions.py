@@ -20,10 +20,10 @@ stages:
     deps: [made/raw]
     outs: [data/raw]
   predict:
-    cmd: rm -rf data/predictions; cp -r made/predictions data/predictions
+    cmd: mkdir -p models; cp made/model models/finetuned; rm -rf data/predictions; cp -r made/predictions data/
     params: [train]
-    deps: [made/predictions]
-    outs: [data/predictions]
+    deps: [made/model, made/predictions]
+    outs: [data/predictions, models/finetuned]
   evaluate:
     cmd: mkdir -p metrics; cp made/metrics.json metrics/metrics.json
     deps: [data/predictions, made/metrics.json]
@@ -86,12 +86,20 @@ def make(
     table = pa.table({"text": texts, "text_pair": [f"the pair of {text}" for text in texts]})
     with pa.ipc.new_stream(raw / "validation" / "data-00000-of-00001.arrow", table.schema) as stream:
         stream.write_table(table)
+    (project.folder / "made" / "model").write_bytes(np.ascontiguousarray(logits).tobytes())
     np.save(predictions / "validation" / "labels.npy", labels)
     np.save(predictions / "validation" / "logits.npy", logits)
     scores = score(Task(**(TASK | task)), logits, labels) | {"examples": len(labels)}  # type: ignore[arg-type]
     (project.folder / "made" / "metrics.json").write_text(json.dumps({"validation": scores}))
     repro(project)
     project.commit("made")
+
+
+def warn(project: Project, split: str, message: str) -> None:
+    """Commits a run's one warning."""
+    warnings = [{"guard": "a guard", "split": split, "message": message}]
+    (project.folder / "metrics" / "warnings.json").write_text(json.dumps({"warnings": warnings}))
+    project.commit("a warning")
 
 
 def repro(project: Project) -> None:

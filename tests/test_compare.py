@@ -1,16 +1,22 @@
 """checks.compare: two models on the same examples, from the cache; words that the interval bears out."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from checks import compare
-from tests.predictions import branch, labels_of, logits_of, make, repro
+from tests.predictions import branch, labels_of, logits_of, make, repro, warn
 from tests.project import Project
 
+ROOT = Path(__file__).parents[1]
 LABELS = labels_of(200)
 
 
@@ -77,18 +83,149 @@ def test_parameters_that_were_not_run_are_warned_of(predicted: Project, capsys: 
     assert capsys.readouterr().err.startswith(expected)
 
 
-@pytest.mark.parametrize("gained", [3, 5, 6])
-def test_three_flips_one_way_are_no_difference_and_six_are(
+@pytest.mark.parametrize("gained", [3, 5, 6, 8])
+def test_few_flips_one_way_are_no_difference(
     predicted: Project, capsys: pytest.CaptureFixture[str], gained: int
 ) -> None:
+    """Six flips have p = 0.031, but three metrics are printed that all see the same six; eight have 3 * 0.0078."""
     branch(predicted, "other", LABELS, logits_of(LABELS, range(40 - gained)))
-    accuracy, f1, _ = answer(capsys, "main")["splits"][0]["differences"]
-    assert accuracy["low"] > 0 and f1["low"] > 0
-    assert accuracy["p_value"] == pytest.approx(2 ** (1 - gained)) and f1["p_value"] == pytest.approx(
-        2 ** (1 - gained), abs=0.02
+    differences = answer(capsys, "main")["splits"][0]["differences"]
+    for one in differences:
+        assert one["p_value"] == pytest.approx(2 ** (1 - gained), abs=0.02)
+        assert one["p_holm"] == pytest.approx(min(1, 3 * 2 ** (1 - gained)), abs=0.04)
+        assert one["verdict"] == ("better" if gained == 8 else "cannot be told apart"), one
+
+
+def test_the_first_metric_of_the_first_split_is_the_primary_one(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    differences = answer(capsys, "main")["splits"][0]["differences"]
+    assert {one["metric"]: one["primary"] for one in differences} == {"accuracy": True, "f1": False, "loss": False}
+    assert compare.main(["main"]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[4:7]]
+    assert rows == [["accuracy", "primary"], ["f1", "secondary"], ["loss", "secondary"]]
+
+
+def test_a_logit_that_is_not_finite_is_refused(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one NaN the loss is NaN, every comparison with it is false, and "not equal" was taken for "better"."""
+    for row, number in ((4, np.nan), (5, np.inf)):
+        logits = logits_of(LABELS, range(40))
+        logits[row, 0] = number
+        predicted.run("git", "checkout", "--quiet", "main")
+        branch(predicted, f"broken-{row}", LABELS, logits)
+        expected = f"workspace: validation: logits that are not finite, in row {row + 1}; the training diverged"
+        assert expected in refusal(capsys, "main")
+
+
+def test_it_is_said_which_examples_two_different_words_come_from(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five flips tell no accuracies apart; the loss is better as the other answers are surer, too."""
+    logits = logits_of(LABELS, range(35))
+    right = logits.argmax(axis=1) == LABELS
+    logits[right] *= np.float32(1.05)
+    branch(predicted, "surer", LABELS, logits)
+    (split,) = answer(capsys, "main")["splits"]
+    words = {one["metric"]: one["verdict"] for one in split["differences"]}
+    assert words["accuracy"] == "cannot be told apart" and words["loss"] == "better"
+    share = 100 * split["loss_from_flips"]
+    assert 50 < share < 99
+    assert compare.main(["main"]) == 0
+    expected = (
+        f"accuracy and loss are told apart differently: {share:.0f} % of the change in loss comes from the 5 examples "
+        "that flipped, which are all that the other metrics see"
     )
-    expected = "better" if gained == 6 else "cannot be told apart"
-    assert (accuracy["verdict"], f1["verdict"]) == (expected, expected)
+    assert expected in capsys.readouterr().out
+
+
+def test_what_speaks_against_the_scores_of_both_is_repeated(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn(predicted, "validation", "the epoch was chosen as the best of 3 by its accuracy here")
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(10)))
+    warn(predicted, "validation", "7 of the split's 200 examples stand in train too")
+    lines = ["main: validation: the epoch was chosen as the best of 3 by its accuracy here"]
+    lines += ["workspace: validation: 7 of the split's 200 examples stand in train too"]
+    assert answer(capsys, "main")["warnings"] == lines
+    for option in ([], ["--markdown"]):
+        assert compare.main(["main", *option]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert len(out) > 2 and all("warning: " in line for line in out[-2:])
+
+
+@pytest.mark.parametrize("correct", [12, 190])
+def test_a_loss_of_few_mistakes_has_no_interval_and_is_not_equivalent(
+    predicted: Project, capsys: pytest.CaptureFixture[str], correct: int
+) -> None:
+    labels = LABELS[: correct + 2]
+    make(predicted, labels, logits_of(labels, range(2)))
+    branch(predicted, "other", labels, logits_of(labels, range(2)) * np.float32(1.001))
+    (split,) = answer(capsys, "main")["splits"]
+    loss = split["differences"][-1]
+    assert (loss["low"], loss["high"], loss["detectable"]) == (None, None, None)
+    assert loss["withheld"] == "2 wrong answers carry the loss; its interval takes 20"
+    assert not loss["verdict"].startswith("equivalent")
+    assert compare.main(["main"]) == 0
+    out = capsys.readouterr().out
+    assert "no interval for loss: 2 wrong answers carry the loss" in out and " withheld " in out
+
+
+def test_equal_predictions_on_few_of_a_class_are_not_equivalent_by_f1(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,000 rows, 10 positives: three in ten of new positives may flip, and F1 with them; the accuracy may not move."""
+    labels = (np.arange(1000) % 100 == 0).astype(np.int64)
+    logits = logits_of(labels, range(1, 60))
+    make(predicted, labels, logits)
+    branch(predicted, "same", labels, 2 * logits)
+    accuracy, f1, _ = answer(capsys, "main", "--margin", "0.01")["splits"][0]["differences"]
+    assert accuracy["verdict"] == "equivalent within 0.01"
+    assert f1["verdict"] == "cannot be told apart" and f1["low"] < -0.02
+
+
+@pytest.mark.parametrize("margin", ["nan", "-1", "10", "inf", "1", "much", "f1=2", "accuracy=nan"])
+def test_a_margin_that_can_be_none_is_one_line(
+    predicted: Project, capsys: pytest.CaptureFixture[str], margin: str
+) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(39)))
+    assert f"--margin {margin}: " in refusal(capsys, "main", f"--margin={margin}")
+
+
+def test_each_metric_may_have_its_margin(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(39)))
+    found = answer(capsys, "main", "--margin", "0.1", "--margin", "loss=2")["splits"][0]["differences"]
+    assert [one["verdict"] for one in found] == ["equivalent within 0.1"] * 2 + ["equivalent within 2"]
+    assert "--margin pearson: must be for one of accuracy, f1, loss" in refusal(capsys, "main", "--margin=pearson=0.1")
+    assert "no metric 'f2'; known are accuracy, f1, " in refusal(capsys, "main", "--margin=f2=0.1")
+
+
+def test_the_level_of_the_test_is_not_the_intervals_of_evaluate(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = predicted.read("params.yaml").replace("confidence: 0.95", "confidence: 0.5")
+    (predicted.folder / "params.yaml").write_text(text)
+    predicted.commit("narrow intervals")
+    branch(predicted, "other", LABELS, logits_of(LABELS, range(32)))
+    usual = answer(capsys, "main")["splits"][0]["differences"][0]
+    assert usual["verdict"] == "better" and usual["low"] == pytest.approx(0.0204, abs=1e-4)
+    strict = answer(capsys, "main", "--alpha", "0.01")["splits"][0]["differences"][0]
+    assert strict["verdict"] == "cannot be told apart" and strict["low"] < usual["low"]
+    for alpha in ("0", "nan", "1"):
+        assert f"--alpha {alpha}: must be above 0 and below 0.5" in refusal(capsys, "main", "--alpha", alpha)
+
+
+def test_a_reader_that_has_gone_ends_it_without_a_word(predicted: Project) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    command = [sys.executable, "-m", "checks.compare", "main"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=predicted.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 128 + signal.SIGPIPE
 
 
 def test_flips_are_listed_with_their_texts_surest_first(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +246,9 @@ def test_markdown_is_a_table_and_text_cannot_break_it(predicted: Project, capsys
     branch(predicted, "other", LABELS, logits_of(LABELS, range(41)), texts=texts)
     assert compare.main(["main", "--markdown", "--flips", "1"]) == 0
     out = capsys.readouterr().out
-    assert "| metric | old | new | difference | 95 % interval | verdict |\n| --- |" in out
+    assert (
+        "| metric |  | old | new | difference | 95 % interval | p | p (Holm) | detectable | verdict |\n| --- |" in out
+    )
     assert "a \\| b \\<b\\> 40" in out and out.splitlines()[-1].count(" | ") == 6
 
 
@@ -139,7 +278,8 @@ def test_equal_predictions_say_what_they_leave_open(predicted: Project, capsys: 
     assert compare.main(["main"]) == 0
     out = capsys.readouterr().out
     rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("accuracy", "f1"))}
-    assert all(row.endswith("  [+0.0000, +0.0000]  cannot be told apart") for row in rows.values()) and len(rows) == 2
+    assert all(row.endswith("  cannot be told apart") for row in rows.values()) and len(rows) == 2
+    assert "  +0.0000  " in rows["accuracy"] and "  [-0.0188, +0.0188]  " in rows["accuracy"]  # Tango's, of no flips
     assert "McNemar's exact test: p = 1" in out
     assert "no flip here; of new examples up to 1.5 % may flip" in out  # 3 / 200
 
@@ -262,6 +402,7 @@ def test_two_learning_rates_are_compared_for_real(tiny: Project) -> None:
     lines = done.stdout.splitlines()
     assert lines[2] == "validation, 40 examples"
     assert [line.split()[0] for line in lines[3:8]] == ["metric", "accuracy", "f1", "loss", "flips:"]
+    assert any(line.startswith("warning: main (") is False and line.startswith("warning: main: ") for line in lines)
     report = json.loads(tiny.run("python", "-m", "checks.compare", "main", "--json").stdout)
     old = json.loads(tiny.run("git", "show", "main:metrics/metrics.json").stdout)["validation"]
     assert report["splits"][0]["differences"][0]["old"] == old["accuracy"]

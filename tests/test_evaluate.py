@@ -126,7 +126,7 @@ def test_an_unlabelled_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="validation: logits that are not finite; the training diverged"):
+    with pytest.raises(BadInput, match="validation: logits that are not finite, in row 1; the training diverged"):
         run(
             tmp_path,
             {"validation": np.array([0])},
@@ -176,18 +176,33 @@ def test_f1_is_refused_for_three_classes() -> None:
         check_metrics(task(label_names=["a", "b", "c"], metrics=["f1"]))
 
 
-def test_every_metric_has_an_interval_and_accuracy_one_more(tmp_path: Path) -> None:
+def test_every_metric_has_an_interval(tmp_path: Path) -> None:
     labels, logits = pairs(200, 0.8)
     metrics = run(tmp_path, labels, logits, PAIR_TASK, "validation")["validation"]
     records = found(tmp_path, "intervals")
     methods = [(record["metric"], record["method"]) for record in records]
-    assert methods == [("accuracy", "bootstrap"), ("f1", "bootstrap"), ("loss", "bootstrap"), ("accuracy", "wilson")]
+    assert methods == [("accuracy", "wilson"), ("f1", "bootstrap"), ("loss", "student")]
     for record in records:
         assert record["value"] == metrics[record["metric"]] and record["low"] < record["value"] < record["high"]
         assert (record["split"], record["examples"], record["confidence"]) == ("validation", 200, 0.95)
+        assert record["withheld"] is None
     yes = float(labels["validation"].mean())
-    expected = [yes, 2 * yes / (1 + yes), -yes * np.log(yes) - (1 - yes) * np.log(1 - yes), yes]  # always "yes"
+    expected = [yes, 2 * yes / (1 + yes), -yes * np.log(yes) - (1 - yes) * np.log(1 - yes)]  # always "yes"
     assert [record["baseline"] for record in records] == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_interval_that_cannot_be_trusted_is_withheld_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """About 10 of 500 carry the loss."""
+    run(tmp_path, *pairs(500, 0.98), PAIR_TASK, "validation")
+    records = {record["metric"]: record for record in found(tmp_path, "intervals")}
+    assert (records["loss"]["low"], records["loss"]["high"]) == (None, None)
+    assert records["loss"]["withheld"].endswith("wrong answers carry the loss; its interval takes 20")
+    assert records["accuracy"]["low"] and records["f1"]["low"]
+    message = warned(tmp_path)["no_interval"]
+    assert message == f"no interval for loss: {records['loss']['withheld']}"
+    assert f"evaluate: warning: validation: {message}" in capsys.readouterr().err
 
 
 def test_a_sound_score_has_no_warning(tmp_path: Path) -> None:
@@ -217,12 +232,12 @@ def test_a_score_like_a_constants_is_named(tmp_path: Path) -> None:
 def test_all_right_of_ten_examples_is_not_sure_to_be_above_a_constant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the bootstrap the accuracy is [1, 1] and above 0.8; by Wilson's interval it may be 0.72."""
+    """All of its resamples are all right, too, and above 0.8; by Wilson's interval it may be 0.72."""
     labels = np.array([1] * 8 + [0] * 2)
     logits = np.eye(2, dtype=np.float32)[labels] * np.linspace(1, 2, 10, dtype=np.float32)[:, None]
     run(tmp_path, {"validation": labels}, {"validation": logits}, PAIR_TASK, "validation")
     records = {(record["metric"], record["method"]): record for record in found(tmp_path, "intervals")}
-    assert [records[name, "bootstrap"]["low"] for name in ("accuracy", "f1")] == [None, None]
+    assert records["f1", "bootstrap"]["withheld"] == "2 examples of 'no'; an interval takes 5 of each label"
     low = records["accuracy", "wilson"]["low"]
     assert low == pytest.approx(10 / (10 + 1.959964**2), abs=1e-6)
     assert f"accuracy 1.000 [{low:.3f}, 1.000] against 0.800" in warned(tmp_path)["constant_answer"]
@@ -303,8 +318,11 @@ def test_a_calibrated_model_stays_under_the_error_by_chance_in_95_of_100_samples
 def test_fewer_than_ten_examples_have_no_interval(tmp_path: Path) -> None:
     metrics = run(tmp_path, *pairs(9, 0.8), PAIR_TASK, "validation")
     assert metrics["validation"]["examples"] == 9
-    assert {(record["low"], record["high"]) for record in found(tmp_path, "intervals")} == {(None, None)}
-    assert "9 examples are too few for an interval, which takes 10" in warned(tmp_path)["few_examples"]
+    accuracy, *others = found(tmp_path, "intervals")
+    assert accuracy["method"] == "wilson" and accuracy["low"] < accuracy["value"] < accuracy["high"]
+    assert {(record["low"], record["high"]) for record in others} == {(None, None)}
+    expected = "9 examples are too few for an interval, which takes 10; only the accuracy has one"
+    assert warned(tmp_path)["few_examples"] == expected and "no_interval" not in warned(tmp_path)
 
 
 def test_one_label_alone_is_said(tmp_path: Path) -> None:

@@ -1,93 +1,113 @@
-"""checks.paired: words that the interval bears out, and tests of few flips; held to statsmodels and to all swaps."""
+"""checks.paired and checks.swaps: words that interval and test bear out, held to statsmodels and to all swaps."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
+from statsmodels.stats.multitest import multipletests
 
-from checks.paired import MARGIN, PairedPredictions, compare_split, mcnemar, swap_p_values, verdict
+from checks.paired import ALPHA, checked_margin, compare_split, detectable, holm, judged, loss_from_flips, verdict
+from checks.swaps import PairedPredictions, Sums, mcnemar, p_values, swap_p_values, swapped_sums
+from stages.evaluate.confidence import MetricInterval
 from stages.evaluate.params import EvaluateParams
-from stages.shared.task.task import Task
-from tests.predictions import TASK
-from tests.test_statistics import CLASSES, SETS, draw, make_task, value
+from tests.test_statistics import CLASSES, NUMBERS, SETS, draw, make_task, value
 
-
-def said(
-    metric: str, low: float, high: float, p_value: float | None, examples: int = 2000, confidence: float = 0.95
-) -> str:
-    return verdict(metric, low, high, p_value, examples=examples, confidence=confidence, margin=0.005)
+PARAMS = EvaluateParams(splits=["validation"], confidence=0.95, resamples=1000, seed=0)
 
 
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "words"),
+    ("metric", "low", "high", "p_holm", "words"),
     [
-        ("accuracy", -0.02, 0.01, "cannot be told apart"),
-        ("accuracy", 0.001, 0.02, "better"),
-        ("accuracy", -0.02, -0.001, "worse"),
-        ("accuracy", 0.001, 0.004, "equivalent within 0.005"),
-        ("accuracy", -0.004, -0.001, "equivalent within 0.005"),
-        ("accuracy", -0.006, 0.004, "cannot be told apart"),
-        ("loss", 0.001, 0.02, "worse"),
-        ("mean_squared_error", -0.02, -0.001, "better"),
+        ("accuracy", -0.02, 0.01, 0.2, "cannot be told apart"),
+        ("accuracy", 0.001, 0.02, 0.01, "better"),
+        ("accuracy", -0.02, -0.001, 0.01, "worse"),
+        ("accuracy", 0.001, 0.004, 0.01, "equivalent within 0.005"),
+        ("accuracy", -0.004, -0.001, 0.01, "equivalent within 0.005"),
+        ("accuracy", -0.006, 0.004, 0.9, "cannot be told apart"),
+        ("loss", 0.001, 0.02, 0.01, "worse"),
+        ("mean_squared_error", -0.02, -0.001, 0.01, "better"),
+        ("accuracy", 0.001, 0.02, 0.05, "cannot be told apart"),  # the test must agree
+        ("f1", -0.001, 0.02, 0.01, "cannot be told apart"),  # and the interval
     ],
 )
-def test_the_words_follow_the_interval_and_the_metrics_direction(
-    metric: str, low: float, high: float, words: str
+def test_the_words_follow_interval_test_and_direction(
+    metric: str, low: float, high: float, p_holm: float, words: str
 ) -> None:
-    p_value = 0.001 if metric == "accuracy" else None
-    assert said(metric, low, high, p_value) == words
+    difference = (low + high) / 2
+    assert verdict(metric, low, high, difference, p_holm=p_holm, alpha=0.05, margin=0.005) == words
+
+
+@pytest.mark.parametrize(("metric", "words"), [("f1", "worse"), ("loss", "better")])
+def test_without_an_interval_nothing_is_equivalent_and_the_test_decides(metric: str, words: str) -> None:
+    """A randomization test needs no interval."""
+    assert verdict(metric, None, None, -0.001, p_holm=0.01, alpha=0.05, margin=0.005) == words
+    assert verdict(metric, None, None, 0.0, p_holm=1.0, alpha=0.05, margin=0.005) == "cannot be told apart"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holms_correction_is_that_of_statsmodels(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    found = list(generator.random(seed + 1) ** 3)
+    assert holm(found) == pytest.approx(list(multipletests(found, method="holm")[1]))
+
+
+def test_holms_worked_example() -> None:
+    """Three of 0.01, 0.02, 0.03: 3 * 0.01, 2 * 0.02, and no less than the one before."""
+    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([]) == []
+
+
+def test_the_words_of_all_splits_are_corrected_together() -> None:
+    """8 flips one way have p = 0.0078: 3 times that on one split, 6 times on two."""
+    task = make_task(CLASSES, metrics=["accuracy", "f1"])
+    labels = np.arange(200) % 2
+    before, after = (
+        2 * np.eye(2, dtype=np.float32)[np.where(np.arange(200) < wrong, 1 - labels, labels)] for wrong in (40, 32)
+    )
+    p = replace(PARAMS, resamples=20_000)
+    split = compare_split("one", PairedPredictions(task, labels, before, after), p, ALPHA, {})
+    (alone,) = judged([split], ALPHA)
+    both = judged([split, split], ALPHA)
+    assert alone.differences[0].p_holm == pytest.approx(3 * 2**-7, abs=5e-3)
+    assert both[1].differences[0].p_holm == pytest.approx(6 * 2**-7, abs=0.01)
+    assert [one.primary for part in both for one in part.differences] == [True] + [False] * 5
+
+
+def test_the_detectable_difference_is_that_of_the_textbook() -> None:
+    """2.8 standard errors (Bloom 1995): with 12 % flips and 408 examples 0.048, with 20 about 0.22."""
+    for examples, expected in ((408, 0.048), (20, 0.217)):
+        half = 1.959964 * float(np.sqrt(0.12 / examples))
+        found = detectable(MetricInterval(-half, half, "tango", None), 0.05)
+        assert found == pytest.approx(expected, abs=1e-3)
+    assert detectable(MetricInterval(None, None, "bootstrap", "few"), 0.05) is None
+
+
+@pytest.mark.parametrize(("metric", "margin"), [("accuracy", 0.0), ("pearson", 0.5), ("loss", 10.0), ("", 0.9)])
+def test_what_can_be_a_margin(metric: str, margin: float) -> None:
+    assert checked_margin(metric, margin) == margin
 
 
 @pytest.mark.parametrize(
-    ("metric", "p_value", "confidence", "words"),
-    [
-        ("accuracy", mcnemar(3, 0), 0.95, "cannot be told apart"),  # 0.25
-        ("accuracy", mcnemar(5, 0), 0.95, "cannot be told apart"),  # 0.0625
-        ("accuracy", mcnemar(6, 0), 0.95, "better"),  # 0.03125
-        ("accuracy", mcnemar(6, 0), 0.99, "cannot be told apart"),
-        ("f1", 0.06, 0.95, "cannot be told apart"),
-        ("f1", 0.04, 0.95, "better"),
-        ("loss", None, 0.95, "worse"),
-    ],
+    ("metric", "margin"),
+    [("accuracy", 1.0), ("", 10.0), ("loss", -1.0), ("loss", np.nan), ("", np.nan), ("loss", np.inf)],
 )
-def test_few_flips_tell_nothing_apart_whatever_the_interval(
-    metric: str, p_value: float | None, confidence: float, words: str
-) -> None:
-    assert said(metric, 0.007, 0.03, p_value, examples=408, confidence=confidence) == words
+def test_what_cannot_be_a_margin(metric: str, margin: float) -> None:
+    with pytest.raises(ValueError, match=r"must be a finite number, at least 0.*, got "):
+        checked_margin(metric, margin)
 
 
-@pytest.mark.parametrize(("examples", "words"), [(408, "cannot be told apart"), (598, "equivalent within 0.005")])
-def test_no_flip_is_equivalent_only_among_many_examples(examples: int, words: str) -> None:
-    """3 / 408 of new examples may flip, more than the margin; 1 - 0.05 ** (1 / 598) is just below 0.005."""
-    assert said("f1", 0.0, 0.0, 1.0, examples=examples) == words
-    assert said("loss", -0.001, 0.001, None, examples=examples) == "equivalent within 0.005"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("share", "flips"),
-    [(0.2, 12), *(pytest.param(*level, marks=pytest.mark.exhaustive) for level in [(0.5, 5), (0.68, 20), (0.68, 50)])],
-)
-def test_equal_models_are_told_apart_in_one_of_twenty_samples_at_most(share: float, flips: int) -> None:
-    """Both models' predictions of an example differ by a coin alone; the bare interval excludes 0 in 12 % at 5."""
-    generator = np.random.default_rng(0)
-    task = Task(**TASK)  # type: ignore[arg-type]
-    p = EvaluateParams(splits=["validation"], confidence=0.95, resamples=1000, seed=0)
-    alarms, samples, examples = {"accuracy": 0, "f1": 0}, 500, 408
-    for _ in range(samples):
-        labels = (generator.random(examples) < share).astype(np.int64)
-        answers = np.where(generator.random(examples) < 0.8, labels, 1 - labels)
-        other, first = generator.random(examples) < flips / examples, generator.random(examples) < 0.5
-        before, after = np.where(other & first, 1 - answers, answers), np.where(other & ~first, 1 - answers, answers)
-        pair = PairedPredictions(task, labels, np.eye(2)[before], np.eye(2)[after])
-        split = compare_split("validation", pair, p, MARGIN)
-        for one in split.differences:
-            if one.metric in alarms:
-                alarms[one.metric] += one.verdict in ("better", "worse")
-    # 0.06 is what 5 % reach by chance in 500 samples one time in six
-    assert max(alarms.values()) / samples <= 0.06, alarms
+def test_how_much_of_the_loss_flips_make_up() -> None:
+    """By hand: a flip of two logits 2 apart changes the loss by 2; the other example's answer is only surer."""
+    task = make_task(CLASSES)
+    before = np.array([[0, 2], [0, 2]], dtype=np.float32)
+    after = np.array([[2, 0], [0, 3]], dtype=np.float32)
+    flip, other = -2.0, float(np.log1p(np.exp(-3)) - np.log1p(np.exp(-2)))
+    labels = np.array([0, 1])
+    assert loss_from_flips(PairedPredictions(task, labels, before, after)) == pytest.approx(flip / (flip + other))
+    assert loss_from_flips(PairedPredictions(task, labels, before, before)) is None
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])
@@ -129,7 +149,66 @@ def test_the_swaps_of_an_accuracy_are_mcnemars() -> None:
     labels, (one, two) = draw(task, 300, models=2)
     right = [logits.argmax(axis=1) == labels for logits in (one, two)]
     expected = stats.binomtest(int((right[1] & ~right[0]).sum()), int((right[0] != right[1]).sum())).pvalue
-    assert swap_p_values(PairedPredictions(task, labels, one, two), 20_000, 0)["accuracy"] == pytest.approx(
-        expected, abs=0.015
-    )
-    assert swap_p_values(PairedPredictions(task, labels, one, one), 1000, 0) == {"accuracy": 1.0}
+    pair = PairedPredictions(task, labels, one, two)
+    drawn = [sums for sums in swapped_sums(pair) if "accuracy" in sums.statistics]
+    assert p_values(drawn[0], 20_000, 0)["accuracy"] == pytest.approx(expected, abs=0.015)
+    assert swap_p_values(pair, 1000, 0)["accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert swap_p_values(PairedPredictions(task, labels, one, one), 1000, 0) == {"accuracy": 1.0, "loss": 1.0}
+
+
+@pytest.mark.parametrize("problem", [CLASSES, NUMBERS])
+def test_the_signs_of_a_mean_are_all_signs_written_out(problem: str) -> None:
+    """Ten examples differ; there are 2 ** 10 ways to turn their signs."""
+    metric = "accuracy" if problem == CLASSES else "mean_squared_error"
+    task = make_task(problem, metrics=[metric])
+    labels, (one, two) = draw(task, 40, models=2)
+    two[10:] = one[10:]
+    change = task.problem.losses(two, labels) - task.problem.losses(one, labels)
+    signs = np.array(list(product((-1, 1), repeat=10)))
+    expected = np.mean(np.abs(signs @ change[:10]) >= abs(change.sum()) * (1 - 1e-9))
+    found = swap_p_values(PairedPredictions(task, labels, one, two), 20_000, 0)
+    assert found["loss"] == pytest.approx(expected, abs=0.015)
+    if problem == NUMBERS:
+        assert found[metric] == found["loss"]
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearmanr"])
+def test_the_swaps_of_a_correlation_are_those_of_standardized_predictions(metric: str) -> None:
+    """All 2 ** 9 of them; that one model's numbers have another scale changes nothing."""
+    task = make_task(NUMBERS, metrics=[metric])
+    labels, (one, two) = draw(task, 9, models=2)
+    columns = [array[:, 0].astype(float) for array in (one, two)]
+    if metric == "spearmanr":
+        columns = [stats.rankdata(column) for column in columns]
+    a, b = (stats.zscore(column) for column in columns)
+    y = stats.rankdata(labels) if metric == "spearmanr" else labels
+    own = abs(np.corrcoef(b, y)[0, 1] - np.corrcoef(a, y)[0, 1])
+    far = 0
+    for swaps in product((False, True), repeat=9):
+        where = np.array(swaps)
+        first, second = np.where(where, b, a), np.where(where, a, b)
+        far += abs(np.corrcoef(second, y)[0, 1] - np.corrcoef(first, y)[0, 1]) >= own * (1 - 1e-9)
+    for other in (two, 100 * two + 7):
+        found = swap_p_values(PairedPredictions(task, labels, one, other), 20_000, 0)[metric]
+        assert found == pytest.approx(far / 2**9, abs=0.015)
+
+
+def test_groups_are_swapped_whole() -> None:
+    """Six groups of five equal examples that all go one way are six flips, not thirty."""
+    task = make_task(CLASSES, metrics=["accuracy", "f1"])
+    groups = np.arange(100).repeat(5)
+    labels = groups % 2
+    wrong = np.where(groups < 6, 1 - labels, labels)
+    before, after = (2 * np.eye(2, dtype=np.float32)[one] for one in (wrong, labels))
+    found = swap_p_values(PairedPredictions(task, labels, before, after, groups), 20_000, 0)
+    assert found == pytest.approx(dict.fromkeys(("accuracy", "f1", "loss"), 2**-5), abs=0.005)
+
+
+def test_blocks_of_many_examples_have_the_p_value_of_single_ones() -> None:
+    changes = np.random.default_rng(0).normal(0.006, 1.0, 50_000)
+    expected = 2 * stats.norm.sf(abs(changes.sum()) / np.sqrt(np.sum(changes**2)))
+    assert 0.01 < expected < 0.5
+    for blocks in (50_000, 2000):
+        steps = changes.reshape(blocks, -1).sum(axis=1)[:, np.newaxis]
+        sums = Sums(np.zeros(1), steps, np.ones(blocks, dtype=np.int64), {"mean": lambda moved: moved[:, 0] / 50_000})
+        assert p_values(sums, 2000, 0)["mean"] == pytest.approx(expected, abs=0.04)

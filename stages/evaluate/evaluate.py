@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from stages.evaluate import score_warnings
-from stages.evaluate.bootstrap import FEWEST_EXAMPLES, Interval, bootstrap_intervals, wilson_interval
 from stages.evaluate.calibration import calibration_bins
+from stages.evaluate.confidence import MetricInterval, metric_intervals
 from stages.evaluate.constant import constant_scores
 from stages.evaluate.params import EvaluateParams, chosen_splits
 from stages.evaluate.plots import plot_rows, write_plot
+from stages.evaluate.predictions import open_predictions
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
@@ -63,12 +64,14 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
     for split in chosen_splits(p.splits, sorted(folder.name for folder in files.predictions.iterdir())):
         labels, logits = read_predictions(files.predictions, split)
         metrics[split] = score(task, logits, labels) | {"examples": len(labels)}
-        records = [{"split": split} | one for one in describe_intervals(p, task, logits, labels, metrics[split])]
+        sure = metric_intervals(task, labels, [logits], confidence=p.confidence, resamples=p.resamples, seed=p.seed)
+        records = [{"split": split} | one for one in describe_intervals(p, task, metrics[split], sure, labels)]
         bins = calibration_bins(task, logits, labels)
         warnings += [
             *score_warnings.chosen_on_split(split, selection),
             *score_warnings.shared_examples(split, sizes.get(split, len(labels)), len(labels), data.get("shared", [])),
             *score_warnings.too_little(split, labels),
+            *score_warnings.without_interval(split, records),
             *score_warnings.no_better_than_constant(split, task.metrics, records),
             *score_warnings.badly_calibrated(split, bins, p.seed),
         ]
@@ -92,47 +95,38 @@ def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.
     Raises:
         BadInput: the split has no labels, or its logits are not finite.
     """
-    labels, logits = (np.load(predictions_dir / split / f"{name}.npy", mmap_mode="r") for name in ("labels", "logits"))
+    folder = predictions_dir / split
+    labels, logits = open_predictions(folder / "labels.npy", folder / "logits.npy", split)
     if np.all(labels == -1):
         raise BadInput(f"params.yaml: evaluate.splits: the {split} split has no labels to score against")
-    if not np.isfinite(logits).all():
-        raise BadInput(f"{split}: logits that are not finite; the training diverged: lower train.learning_rate")
     return labels, logits
 
 
 def describe_intervals(
-    p: EvaluateParams, task: Task, logits: np.ndarray, labels: np.ndarray, scores: Mapping[str, float]
+    p: EvaluateParams,
+    task: Task,
+    scores: Mapping[str, float],
+    intervals: Mapping[str, MetricInterval],
+    labels: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Returns a record for every metric, and one more for the accuracy by Wilson's method.
+    """Returns a record for every metric. Where its interval is withheld, the bounds are null and `withheld` says why.
 
-    The bounds are null of fewer than FEWEST_EXAMPLES, and where all resamples score the same: such a point does not
-    say how sure the score is, but that the bootstrap cannot. `baseline` is the best constant answer's score.
+    `baseline` is the best constant answer's score.
     """
     baseline = constant_scores(task, labels)
-    found: list[tuple[str, str, Interval | None]] = [(name, "bootstrap", None) for name in (*task.metrics, "loss")]
-    if len(labels) >= FEWEST_EXAMPLES:
-        intervals = bootstrap_intervals(
-            task, labels, [logits], confidence=p.confidence, resamples=p.resamples, seed=p.seed
-        )
-        found = [
-            (name, "bootstrap", interval if interval.low < interval.high else None)
-            for name, interval in intervals.items()
-        ]
-        if "accuracy" in task.metrics:
-            count = int(task.problem.right(task.problem.predict(logits), labels).sum())
-            found.append(("accuracy", "wilson", wilson_interval(count, len(labels), p.confidence)))
     return [
         {
             "metric": name,
             "value": scores[name],
-            "low": None if interval is None else round(interval.low, 6),  # the resamples' chance is in the third digit
-            "high": None if interval is None else round(interval.high, 6),
+            "low": None if interval.low is None else round(interval.low, 6),  # chance is in the third digit
+            "high": None if interval.high is None else round(interval.high, 6),
             "confidence": p.confidence,
-            "method": method,
+            "method": interval.method,
+            "withheld": interval.withheld,
             "baseline": baseline[name],
             "examples": len(labels),
         }
-        for name, method, interval in found
+        for name, interval in intervals.items()
     ]
 
 

@@ -1,27 +1,9 @@
-"""Ranks under weights, and what each example does to the correlation of ranks."""
-
-from collections.abc import Callable
+"""What each example does to the correlation of ranks."""
 
 import numpy as np
 from scipy.stats import rankdata
 
 from stages.shared.task.metrics import SAME
-
-
-def weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function from weights, float64[draws, examples], to mid-ranks of the same shape, in shares of the
-    sample and counted from its middle: ties and repeated draws share the mean of the ranks that they take up."""
-    kinds, kind = np.unique(values, return_inverse=True)
-    order = np.argsort(kind, kind="stable")
-    starts = np.searchsorted(kind[order], np.arange(len(kinds)))
-
-    def ranks(weights: np.ndarray) -> np.ndarray:
-        size = np.add.reduceat(weights[:, order], starts, axis=1)  # float64[draws, kinds]
-        middles = np.cumsum(size, axis=1) - size / 2
-        total = weights.sum(axis=1, keepdims=True)
-        return (middles / total - 0.5)[:, kind]
-
-    return ranks
 
 
 def spearman_influence(labels: np.ndarray, predictions: np.ndarray) -> tuple[float, np.ndarray]:

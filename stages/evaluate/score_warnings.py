@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.evaluate.bootstrap import FEWEST_EXAMPLES
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
+from stages.evaluate.confidence import FEWEST_EXAMPLES
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.metrics import METRICS
 
@@ -59,12 +59,27 @@ def too_little(split: str, labels: np.ndarray) -> list[ScoreWarning]:
     """A handful of examples has no interval, and one label no score worth the name."""
     warned = []
     if len(labels) < FEWEST_EXAMPLES:
-        message = f"{len(labels)} examples are too few for an interval, which takes {FEWEST_EXAMPLES}"
+        message = (
+            f"{len(labels)} examples are too few for an interval, which takes {FEWEST_EXAMPLES}; "
+            "only the accuracy has one"
+        )
         warned.append(ScoreWarning("few_examples", split, message))
     if (labels == labels[0]).all():
         message = "all examples have the same label: no score shows whether the model tells labels apart"
         warned.append(ScoreWarning("one_class", split, message))
     return warned
+
+
+def without_interval(split: str, intervals: Sequence[Mapping[str, Any]]) -> list[ScoreWarning]:
+    """An interval that cannot be trusted is withheld; how sure such a score is, nobody knows."""
+    reasons: dict[str, list[str]] = {}
+    for record in intervals:
+        if record["withheld"] is not None and record["examples"] >= FEWEST_EXAMPLES:
+            reasons.setdefault(record["withheld"], []).append(record["metric"])
+    return [
+        ScoreWarning("no_interval", split, f"no interval for {', '.join(metrics)}: {reason}")
+        for reason, metrics in reasons.items()
+    ]
 
 
 def no_better_than_constant(

@@ -1,4 +1,4 @@
-"""From examples to cells, and metrics as functions of how often each cell is drawn.
+"""From examples to cells, and metrics of counts as functions of how often each cell is drawn.
 
 Examples that are alike to the metrics (the same label and predictions) share a cell, so a million of them cost what a
 hundred do. Where the examples are of more kinds than MOST_CELLS, they are spread at random over that many blocks, which
@@ -6,13 +6,12 @@ are drawn whole: time and memory stop growing, and the interval's width carries 
 1 / sqrt(2 * MOST_CELLS) = 1.6 %.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stages.evaluate.ranks import spearman_influence, weighted_ranks
-from stages.shared.task.metrics import METRICS, Counts, OverCounts, OverMeans, OverRanks, correlation
+from stages.shared.task.metrics import METRICS, Counts, OverCounts
 from stages.shared.task.task import Task
 
 MOST_CELLS = 2000
@@ -22,7 +21,7 @@ Compute = Callable[[np.ndarray], np.ndarray]  # weights float64[draws, cells] ->
 
 @dataclass(frozen=True)
 class Table:
-    """The examples of a split in cells, and the metrics that these cells are made for."""
+    """The examples of a split in cells, and the metrics of counts that the task has."""
 
     counts: np.ndarray  # int64[cells]: how often the sample itself drew each
     metrics: dict[str, Compute]
@@ -36,10 +35,17 @@ class Cells:
     counts: np.ndarray
 
     @classmethod
-    def of_examples(cls, examples: int) -> "Cells":
-        """One example a cell, or blocks of them; by chance, since a corpus may be sorted."""
-        blocks = min(examples, MOST_CELLS)
-        return cls(np.random.default_rng(0).permutation(examples) % blocks, np.ones(blocks, dtype=np.int64))
+    def of_examples(cls, examples: int, groups: np.ndarray | None = None) -> "Cells":
+        """One example a cell, or blocks of them; by chance, since a corpus may be sorted.
+
+        Args:
+            groups: int64[examples], the number of the group, from 0, that each example is drawn with; then a cell is a
+                group, or a block of them. None: examples are drawn alone.
+        """
+        drawn = examples if groups is None else int(groups.max()) + 1
+        blocks = min(drawn, MOST_CELLS)
+        of = np.random.default_rng(0).permutation(drawn) % blocks
+        return cls(of if groups is None else of[groups], np.ones(blocks, dtype=np.int64))
 
     @classmethod
     def of_kinds(cls, columns: int, labels: np.ndarray, predictions: Sequence[np.ndarray]) -> "Cells":
@@ -63,29 +69,20 @@ class Cells:
         return counts.reshape(-1, columns) / self.counts[:, np.newaxis]
 
 
-def tabulate(task: Task, labels: np.ndarray, logits: Sequence[np.ndarray]) -> list[Table]:
-    """Sorts the examples into cells; metrics that need other cells come in tables of their own."""
-    problem, tables = task.problem, []
-    predictions = [problem.predict(one) for one in logits]
-    forms = {name: METRICS[name].resampled for name in task.metrics}
-    if counted := {name: form for name, form in forms.items() if isinstance(form, OverCounts)}:
-        tables.append(_count_table(task, labels, predictions, counted))
-    losses = [problem.losses(one, labels).reshape(len(labels), -1).mean(axis=1) for one in logits]
-    blocks = Cells.of_examples(len(labels))
-    means = {"loss": _of_means(blocks, [[one] for one in losses], _itself)}
-    for name, form in forms.items():
-        if isinstance(form, OverMeans):
-            means[name] = _of_means(blocks, [form.columns(labels, one) for one in predictions], form.formula)
-    tables.append(Table(blocks.counts, means))
-    tables += [_rank_table(name, labels, predictions) for name, form in forms.items() if isinstance(form, OverRanks)]
-    return tables
-
-
-def _count_table(
-    task: Task, labels: np.ndarray, predictions: Sequence[np.ndarray], forms: Mapping[str, OverCounts]
+def tabulate(
+    task: Task, labels: np.ndarray, predictions: Sequence[np.ndarray], groups: np.ndarray | None = None
 ) -> Table:
-    problem, columns, blocks = task.problem, task.columns, Cells.of_examples(len(labels))
-    cells = Cells.of_kinds(columns, labels, predictions) if problem.exclusive else blocks
+    """Sorts the examples into cells.
+
+    Args:
+        labels: as in `problem_types.Problem`, like the predictions of each model.
+        groups: as in `Cells.of_examples`.
+    """
+    problem, columns = task.problem, task.columns
+    if problem.exclusive and groups is None:
+        cells = Cells.of_kinds(columns, labels, predictions)
+    else:
+        cells = Cells.of_examples(len(labels), groups)
     actual, size = cells.tally(labels, columns), cells.sums(np.ones(len(labels)))
     models = [
         (cells.tally(labels, columns, p == labels), cells.tally(p, columns), cells.sums(problem.right(p, labels)))
@@ -102,47 +99,10 @@ def _count_table(
     def compute(form: OverCounts) -> Compute:
         return lambda weights: np.stack([form.formula(one) for one in counts(weights)])
 
-    return Table(cells.counts, {name: compute(form) for name, form in forms.items()})
+    forms = {name: METRICS[name].resampled for name in task.metrics}
+    return Table(cells.counts, {name: compute(form) for name, form in forms.items() if isinstance(form, OverCounts)})
 
 
-def _of_means(cells: Cells, models: Sequence[Sequence[np.ndarray]], formula: Callable[..., np.ndarray]) -> Compute:
-    """Takes float64[examples] columns of each model to a function of their means."""
-    size = cells.sums(np.ones(len(cells.of)))
-    sums = [np.stack([cells.sums(column) for column in columns], axis=1) for columns in models]
-
-    def values(weights: np.ndarray) -> np.ndarray:
-        examples = weights @ size
-        return np.stack([formula(*((weights @ one).T / examples)) for one in sums])
-
-    return values
-
-
-def _rank_table(name: str, labels: np.ndarray, predictions: Sequence[np.ndarray]) -> Table:
-    """Ranks are made anew in every resample; of more examples than cells, the correlation is taken by its linear part.
-
-    For so many the correlation's value in a resample is that of the sample plus the mean of the drawn examples'
-    influences (Efron & Tibshirani 1993, section 22.6: the infinitesimal jackknife's expansion) up to a term of the
-    order of 1 / examples, and so a mean that blocks can be summed for.
-    """
-    if len(labels) > MOST_CELLS:
-        cells = Cells.of_examples(len(labels))
-        linear = [spearman_influence(labels, p) for p in predictions]
-        return Table(cells.counts, {name: _of_means(cells, [[value + part] for value, part in linear], _itself)})
-    ranks = [weighted_ranks(column) for column in (labels, *predictions)]
-
-    def values(weights: np.ndarray) -> np.ndarray:
-        y, *models = (rank(weights) for rank in ranks)
-        own = _weighted_mean(weights, y * y)
-        return np.stack(
-            [correlation(_weighted_mean(weights, p * y), _weighted_mean(weights, p * p), own) for p in models]
-        )
-
-    return Table(np.ones(len(labels), dtype=np.int64), {name: values})
-
-
-def _itself(mean: np.ndarray) -> np.ndarray:
-    return mean
-
-
-def _weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.einsum("dc,dc->d", weights, values) / weights.sum(axis=1)
+def example_losses(task: Task, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns each example's loss, float64[examples]; of several labels at once their mean."""
+    return task.problem.losses(logits, labels).reshape(len(labels), -1).mean(axis=1)
