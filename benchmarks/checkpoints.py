@@ -126,6 +126,7 @@ def run(folder: Path, name: str, minutes: float = 60.0) -> Path:
         task=folder / "task.json",
         pretrained=folder / "checkpoint",
         finetuned=target / "finetuned",
+        epochs=target / "epochs.npy",
         history=target / "history.csv",
         selection=target / "selection.json",
         environment=target / "environment.json",

@@ -94,12 +94,19 @@ def _compare_weights(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
 
 
 def _compare_arrays(old: Path, new: Path, tolerance: Tolerance) -> Judgement:
-    """Compares logits, float32[examples, columns], or labels, int64[examples] or float32[examples, ...]."""
+    """Compares logits, float32[examples, columns], labels, int64[examples] or float32[examples, ...], or `epochs`.
+
+    These are whole numbers for what each epoch predicted, [epochs, examples, ...]: of them a share may be other ones.
+    """
     one, two = np.load(old), np.load(new)
     if (one.shape, one.dtype) != (two.shape, two.dtype):
         return Agreement.BEYOND, {"shape": f"{one.dtype}{list(one.shape)} -> {two.dtype}{list(two.shape)}"}
     gap = _gap(one, two)
     figures: dict[str, Any] = {"largest": float(gap.max(initial=0.0)), "mean": float(gap.mean())}
+    if new.stem == "epochs" and np.issubdtype(one.dtype, np.integer):
+        figures |= {"flipped": int(np.count_nonzero(gap)), "of": gap.size}
+        verdict = _graded(figures["flipped"] / max(gap.size, 1), tolerance.flips)
+        return verdict, figures
     if one.ndim != 2 or one.shape[1] < 2 or new.stem != "logits":
         return _graded(figures["largest"], tolerance.logits), figures
     flipped = int(np.sum(one.argmax(axis=1) != two.argmax(axis=1)))

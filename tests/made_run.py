@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from stages.report.inputs import ReportFiles
 from stages.shared.runtime.splits import save_splits
+from stages.shared.task.overlap import write_overlap
 from stages.shared.task.task import Task, write_task
 
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
@@ -56,7 +57,7 @@ def make_run(
     made = Task("files", problem, names, metrics, "files", "0" * 64)  # type: ignore[arg-type]
     made = replace(made, **task)
     inputs = ReportFiles(
-        **{name: folder / "data" / name for name in ("raw", "predictions")},
+        **{name: folder / "data" / name for name in ("raw", "overlap", "predictions")},
         **{name: folder / "models" / name for name in ("pretrained", "finetuned")},
         **{
             name: folder / "metrics" / f"{name}.json"
@@ -81,6 +82,7 @@ def make_run(
             target.mkdir(parents=True)
             np.save(target / "labels.npy", labels)
             np.save(target / "logits.npy", logits)
+            write_overlap(inputs.overlap, split, np.zeros(len(labels), dtype=np.uint8))
         if split in scored:
             scores[split] = dict.fromkeys(made.metrics, 0.75) | {"loss": 0.5, "examples": examples}
             intervals += [

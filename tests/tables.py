@@ -36,6 +36,7 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
         "label_column": "y",
         "label_names": ["no", "yes"],
         "label_delimiter": None,
+        "group_column": None,
         "metrics": ["accuracy"],
         "validation_fraction": None,
         "test_fraction": None,

@@ -16,6 +16,7 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import write_json
 from stages.shared.task.task import Task
 from stages.train.checkpoints import (
+    EPOCHS,
     HISTORY,
     MANIFEST,
     PARTIAL,
@@ -32,7 +33,7 @@ from stages.train.trainer import ResumableTrainer
 from tests.test_train import OUTPUTS, Run, interrupt
 from tests.tiny import sample_pairs
 
-FILES = (HISTORY, WEIGHTS, "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
+FILES = (EPOCHS, HISTORY, WEIGHTS, "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
 BEST, LAST = 5, 12  # steps
 
 Damage = Callable[[Path], Any]  # does something to a checkpoint

@@ -37,6 +37,8 @@ def test_data_json_counts_examples_labels_and_what_is_wrong_with_them(
             },
         ],
         "shared": [],
+        "shared_sentences": [],
+        "near_duplicates": [],
     }
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [

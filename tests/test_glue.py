@@ -58,7 +58,7 @@ from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 for task in sys.argv[1:]:
     params, folder = read_params("download", DownloadParams), Path(task)
     params = DownloadParams(**(vars(params) | {"dataset": f"glue/{task}"}))
-    files = DownloadFiles(folder / "raw", folder / "pretrained", folder / "data.json")
+    files = DownloadFiles(folder / "raw", folder / "pretrained", folder / "overlap", folder / "data.json")
     execution = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
     download(params, execution, files)
     tokenized = TokenizeFiles(files.raw, files.pretrained, folder / "tokenized", folder / "truncation.json")

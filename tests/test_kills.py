@@ -17,7 +17,7 @@ from tests.project import Project, wait_for
 
 pytestmark = pytest.mark.slow
 
-OUTPUTS = ("models/finetuned/model.safetensors", "metrics/history.csv", "metrics/selection.json", "dvc.lock")
+OUTPUTS = ("models/finetuned/model.safetensors", "data/epochs.npy", "metrics/history.csv", "dvc.lock")
 
 
 @pytest.fixture(scope="module")

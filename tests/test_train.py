@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.splits import save_splits
+from stages.shared.runtime.splits import load_splits, save_splits
 from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
@@ -25,7 +25,7 @@ from stages.train.train import TrainFiles, TrainParams, train
 from stages.train.trainer import ResumableTrainer, example_losses
 from tests.tiny import EXECUTION, make_checkpoint
 
-OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "history.csv", "selection.json")
+OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "epochs.npy", "history.csv", "selection.json")
 
 
 class Run:
@@ -83,6 +83,7 @@ class Run:
             task=self.folder / "task.json",
             pretrained=self.checkpoint,
             finetuned=target / "finetuned",
+            epochs=target / "epochs.npy",
             history=target / "history.csv",
             selection=target / "selection.json",
             environment=target / "environment.json",
@@ -130,6 +131,15 @@ def test_the_history_has_a_row_an_epoch_with_loss_and_the_tasks_metrics(run: Run
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 5), (2, 10)]
     assert list(rows[0]) == ["epoch", "step", "learning_rate", "train_loss", "accuracy", "f1", "loss"]
     assert rows[-1]["learning_rate"] == 0.0
+
+
+def test_what_each_epoch_predicted_is_kept_in_the_order_of_the_split(run: Run) -> None:
+    """Those predictions score what the history says; the trainer goes from the longest example to the shortest."""
+    out = run(sampling="group_by_length")
+    labels = np.array(load_splits(run.folder / "tokenized")["validation"]["label"])
+    epochs = np.load(out / "epochs.npy")
+    assert (epochs.dtype, epochs.shape) == (np.uint8, (2, len(labels)))
+    assert [(one == labels).mean() for one in epochs] == [row["accuracy"] for row in history(out)]
 
 
 def test_the_same_recipe_gives_the_same_bytes(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Brings rows to the columns `text`, `text_pair`, `label`, `idx`, and refuses rows that do not fit."""
+"""Brings rows to the columns `text`, `text_pair`, `label`, `idx` and `group`, and refuses rows that do not fit."""
 
 from typing import Any
 
@@ -8,9 +8,11 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, Value
 
 from stages.download.column_types import is_text
+from stages.download.groups import read_groups
 from stages.download.label_encoding import encode_labels
 from stages.download.source import Source
 from stages.shared.runtime.errors import BadInput
+from stages.shared.task.groups import GROUP
 
 
 def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
@@ -27,6 +29,7 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
             raise BadInput(f"{source.places[split]}: the {split} split is empty; add rows or remove it")
         labelling.columns_of(table.column_names, split, source.places[split])
     feature, names, labels = encode_labels(source)
+    groups = read_groups(source)
     splits = {}
     for split, table in source.tables.items():
         columns = {
@@ -34,7 +37,10 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
             for name, column in zip(("text", "text_pair"), labelling.text_columns, strict=False)
         }
         features = Features({name: Value("string") for name in columns} | {"label": feature, "idx": Value("int32")})
-        splits[split] = as_dataset(pa.table(columns | {"label": labels[split], "idx": _idx_column(table)}), features)
+        columns |= {"label": labels[split], "idx": _idx_column(table)}
+        if split in groups:
+            features[GROUP], columns[GROUP] = Value("string"), groups[split]
+        splits[split] = as_dataset(pa.table(columns), features)
     return splits, names
 
 

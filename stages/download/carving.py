@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from stages.download.canonical import as_dataset
 from stages.download.data_quality import text_codes
+from stages.download.groups import group_codes
 from stages.download.source import BATCH_ROWS, spill, split_kind
 from stages.download.strata import draw, strata
 from stages.shared.runtime.errors import BadInput
@@ -19,8 +20,8 @@ def carve(
 ) -> dict[str, Dataset]:
     """Cuts the splits that are missing, and that have a fraction, out of train.
 
-    The choice is seeded, and stratified (see `strata`); rows keep their order. Rows with the same text go to the same
-    side, so that what is carved off shares no example with what stays.
+    The choice is seeded, and stratified (see `strata`); rows keep their order. Rows with the same text, and rows of the
+    same group, go to the same side, so that what is carved off shares no example and no group with what stays.
 
     Args:
         fractions: of the rows that train has before anything is carved off.
@@ -47,16 +48,34 @@ def carve(
     if not wanted:
         return dict(splits)
     train = splits["train"]
-    # Groups of rows with the same text are drawn, each by the label of its first row.
-    _, first_row, group = np.unique(text_codes([train]).codes[0], return_index=True, return_inverse=True)
-    parts = draw(strata(train)[first_row], list(wanted.values()), np.random.default_rng(seed))[group]
+    units = inseparable(train)
+    parts = draw(units, strata(train), list(wanted.values()), np.random.default_rng(seed))[units]
     if len(np.unique(parts)) <= len(wanted):
-        raise BadInput(f"params.yaml: download: {given} of {len(train)} rows leaves a split empty")
+        sizes = np.bincount(units)
+        kept = "" if len(sizes) == len(train) else f", of which up to {sizes.max()} stay together,"
+        raise BadInput(f"params.yaml: download: {given} of {len(train)} rows{kept} leaves a split empty")
     carved = {
         split: _select(train, parts == number, scratch / f"{split}.carved.arrow")
         for number, split in enumerate(["train", *wanted])
     }
     return dict(splits) | carved
+
+
+def inseparable(train: Dataset) -> np.ndarray:
+    """Numbers the sets of rows that must stay together, int64[rows] from 0: by their texts and, if there are, groups.
+
+    Two rows of different groups with the same text tie both groups together.
+    """
+    texts, groups = text_codes([train]).codes[0], group_codes([train])
+    if groups is None:
+        return np.unique(texts, return_inverse=True)[1]
+    from scipy.sparse import coo_array  # here, since it takes a while and most data have no groups
+    from scipy.sparse.csgraph import connected_components
+
+    ties = (np.ones(len(texts), dtype=np.int8), (texts, texts.max() + 1 + groups[0]))
+    size = int(texts.max() + groups[0].max()) + 2
+    _, component = connected_components(coo_array(ties, shape=(size, size)), directed=False)
+    return np.unique(component[texts], return_inverse=True)[1]
 
 
 def _select(split: Dataset, chosen: np.ndarray, file: Path) -> Dataset:

@@ -33,7 +33,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def parse_columns(table: pa.Table, labelling: Labelling, file_format: str, place: str) -> pa.Table:
-    """Gives the label column and `idx` their types; until then they are texts, whose distinct values are parsed once.
+    """Gives the label column, `idx` and groups their types; until then they are texts, each distinct one parsed once.
 
     Args:
         table: the columns of use of a csv, tsv or jsonl file, all of them texts.
@@ -42,12 +42,16 @@ def parse_columns(table: pa.Table, labelling: Labelling, file_format: str, place
     Raises:
         BadInput: the labels have no type in common.
     """
-    for name in {labelling.label_column, "idx"} - set(labelling.text_columns):
+    is_jsonl = file_format == "jsonl"
+    names = {labelling.label_column, "idx"} | ({labelling.group_column} if is_jsonl else set())  # a cell is its text
+    for name in names - {None, *labelling.text_columns}:
         column = table[name].combine_chunks().dictionary_encode()
         cells = column.dictionary.to_pylist()
-        parsed = list(map(json.loads, cells)) if file_format == "jsonl" else _parse_cells(cells)
+        parsed = list(map(json.loads, cells)) if is_jsonl else _parse_cells(cells)
+        if is_jsonl and name == labelling.group_column != "idx":
+            parsed = _as_texts(parsed)
         values = _array(parsed)
-        if values is None and name == labelling.label_column:
+        if values is None and name != "idx":
             number, reason = _first_misfit(parsed)
             row = pc.index(column.indices, number).as_py() + 1
             raise BadInput(f"{place}: row {row}: column {name!r}: {reason}")
@@ -55,6 +59,11 @@ def parse_columns(table: pa.Table, labelling: Labelling, file_format: str, place
             values = pa.nulls(len(parsed))  # This `idx` numbers no rows, so they will be counted instead.
         table = table.set_column(table.schema.get_field_index(name), name, values.take(column.indices))
     return table
+
+
+def _as_texts(values: list[Any]) -> list[Any]:
+    """Writes whole numbers out where a group is called 7 in one row and "7" in another; other kinds stay."""
+    return [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in values]
 
 
 def _parse_cells(cells: list[str]) -> list[Any]:

@@ -12,8 +12,11 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from tqdm import tqdm
 
+from stages.download.groups import group_codes
+from stages.download.near_duplicates import near_duplicates, sketch
 from stages.download.source import BATCH_ROWS, UNLABELLED
 from stages.shared.runtime.errors import BadInput
+from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, SHARED_SENTENCE
 
 DIGEST_BYTES = 16  # Among a billion texts, two have the same digest by chance in one of 1e21 corpora.
 MAX_NAMED_ROWS = 3  # As many rows are named where many are shared.
@@ -56,15 +59,21 @@ def text_codes(splits: Sequence[Dataset]) -> TextCodes:
     return TextCodes(np.split(numbers, np.cumsum(list(map(len, splits)))[:-1]), swapped, empty)
 
 
-def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Returns what metrics/data.json holds.
+Facts = dict[str, list[dict[str, Any]]]
+
+
+def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> tuple[Facts, dict[str, np.ndarray]]:
+    """Returns what metrics/data.json holds, and what of every other split stands in train too (see `overlap`).
 
     `splits`: of each split the `examples`, their `labels` (name -> count) or `label_range`, the `duplicates` (rows
     whose texts were seen before in the split), the `empty_texts`, and the `conflicting_labels` (distinct texts, pairs
     in their order, that carry more than one label). `shared`: for any two splits with texts in common, how many
-    `examples` of the second the first one holds too, and the first few as `rows` of both, counted from 1.
+    `examples` of the second the first one holds too, and the first few as `rows` of both, counted from 1. In the same
+    form `shared_sentences`, the pairs that share one text with a pair of train, and `near_duplicates` of train. Where
+    rows have groups, each split has the number of its `groups`, and `shared_groups` are those of any two splits.
     """
     texts = text_codes(list(splits.values()))
+    groups = group_codes(list(splits.values()))
     facts = []
     for (name, split), codes, swapped, empty in zip(splits.items(), *texts, strict=True):
         values = label_values(split)
@@ -72,13 +81,55 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> dict[
         # A pair in the other order may rightly have another label: b may follow from a, and a not from b.
         faults["conflicting_labels"] = _conflicts(2 * codes + swapped, values)
         facts.append({"split": name, "examples": len(split)} | _balance(values, label_names) | faults)
+    found = {"splits": facts, "shared": _shared(dict(zip(splits, texts.codes, strict=True)))}
+    near, flags = _near_train(splits, texts)
+    found |= near
+    if groups is not None:
+        for counts, codes in zip(facts, groups, strict=True):
+            counts["groups"] = len(np.unique(codes))
+        found["shared_groups"] = _shared(dict(zip(splits, groups, strict=True)), count="groups")
+    return found, flags
+
+
+def _shared(codes: Mapping[str, np.ndarray], count: str | None = None) -> list[dict[str, Any]]:
+    """Finds what any two splits have in common, by int64[rows] of each; `count` names how many codes that are."""
     shared = []
-    for (first, codes), (second, others) in combinations(zip(splits, texts.codes, strict=True), 2):
-        rows = np.flatnonzero(np.isin(others, codes))
+    for (first, ours), (second, theirs) in combinations(codes.items(), 2):
+        rows = np.flatnonzero(np.isin(theirs, ours))
         if len(rows):
-            named = [[int(np.argmax(codes == others[row])) + 1, int(row) + 1] for row in rows[:MAX_NAMED_ROWS]]
-            shared.append({"splits": [first, second], "examples": len(rows), "rows": named})
-    return {"splits": facts, "shared": shared}
+            distinct = {} if count is None else {count: len(np.unique(theirs[rows]))}
+            partners = [int(np.argmax(ours == theirs[row])) for row in rows[:MAX_NAMED_ROWS]]
+            shared.append(_record(first, second, rows, partners) | distinct)
+    return shared
+
+
+def _near_train(splits: Mapping[str, Dataset], texts: TextCodes) -> tuple[Facts, dict[str, np.ndarray]]:
+    """Compares every other split with train, by single sentences and by runs of words."""
+    (name, train), *others = splits.items()
+    sentences, near, flags = [], [], {}
+    ours = sketch(train)
+    for number, (other, split) in enumerate(others, 1):
+        flag = SAME_TEXTS * np.isin(texts.codes[number], texts.codes[0]).astype(np.uint8)
+        theirs = sketch(split)
+        close = near_duplicates(train, split, (ours, theirs), flag > 0)
+        flag += NEAR_DUPLICATE * (close >= 0).astype(np.uint8)
+        if len(rows := np.flatnonzero(close >= 0)):
+            near.append(_record(name, other, rows, close[rows].tolist()))
+        if theirs.sentences.shape[1] == 2:
+            held = np.isin(theirs.sentences, ours.sentences) & (theirs.sentences > 0)
+            flag += SHARED_SENTENCE * held.any(axis=1).astype(np.uint8)
+            if len(rows := np.flatnonzero(held.any(axis=1))):
+                first = [theirs.sentences[row, np.argmax(held[row])] for row in rows[:MAX_NAMED_ROWS]]
+                partners = [int(np.argmax((ours.sentences == one).any(axis=1))) for one in first]
+                sentences.append(_record(name, other, rows, partners))
+        flags[other] = flag
+    return {"shared_sentences": sentences, "near_duplicates": near}, flags
+
+
+def _record(first: str, second: str, rows: np.ndarray, partners: Sequence[int]) -> dict[str, Any]:
+    """Writes down how many rows of `second` are like one of `first`; `partners` are those of the first few."""
+    named = [[partner + 1, row + 1] for partner, row in zip(partners, rows[:MAX_NAMED_ROWS].tolist(), strict=False)]
+    return {"splits": [first, second], "examples": len(rows), "rows": named}
 
 
 def label_values(split: Dataset) -> np.ndarray:
@@ -112,9 +163,13 @@ def _conflicts(texts: np.ndarray, values: np.ndarray) -> int:
 
 def format_table(facts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Lays the facts out in aligned columns, one line a split."""
-    counted = ("examples", "duplicates", "empty_texts", "conflicting_labels")
-    rows = [["split", "examples", "duplicates", "empty", "conflicting", "labels"]]
-    rows += [[counts["split"], *(str(counts[name]) for name in counted), _labels(counts)] for counts in facts["splits"]]
+    counted = {"examples": "examples", "duplicates": "duplicates", "empty": "empty_texts"}
+    counted |= {"conflicting": "conflicting_labels"} | ({"groups": "groups"} if "shared_groups" in facts else {})
+    rows = [["split", *counted, "labels"]]
+    rows += [
+        [counts["split"], *(str(counts[name]) for name in counted.values()), _labels(counts)]
+        for counts in facts["splits"]
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:-1]), labels])
@@ -131,18 +186,30 @@ def _labels(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in labels.items()) or "none"
 
 
+LEAKS = {  # what two splits may have in common -> how it is said
+    "shared": "stand in {first} too",
+    "shared_groups": "are of {groups} groups that stand in {first} too",
+    "shared_sentences": "share one of their two texts with {first}",
+    "near_duplicates": "nearly repeat one of {first}",
+}
+REFUSED = ("shared", "shared_groups")  # where on_leakage is "error"; whether the others leak is for people to judge
+
+
 def check_leakage(facts: Mapping[str, Sequence[Mapping[str, Any]]], on_leakage: str) -> None:
-    """Warns of texts that stand in two splits, or refuses them where one of the two is train.
+    """Warns of what two splits have in common, and how much of a score it can be; or refuses it where one is train.
 
     Raises:
-        BadInput: train shares texts with another split, and `on_leakage` is "error".
+        BadInput: train shares texts or groups with another split, and `on_leakage` is "error".
     """
     sizes = {counts["split"]: counts["examples"] for counts in facts["splits"]}
-    for shared in facts["shared"]:
-        first, second = shared["splits"]
-        rows = ", ".join(f"{second} row {two} = {first} row {one}" for one, two in shared["rows"])
-        more = ", ..." if shared["examples"] > len(shared["rows"]) else ""
-        message = f"{shared['examples']} of {sizes[second]} {second} examples stand in {first} too"
-        if first == "train" and on_leakage == "error":
-            raise BadInput(f"{message}; remove them, or set download.on_leakage to warn ({rows}{more})")
-        print(f"download: warning: {message} ({rows}{more})", file=sys.stderr)
+    for kind, words in LEAKS.items():
+        for shared in facts.get(kind, []):
+            first, second = shared["splits"]
+            rows = ", ".join(f"{second} row {two} = {first} row {one}" for one, two in shared["rows"])
+            more = ", ..." if shared["examples"] > len(shared["rows"]) else ""
+            said = words.format(first=first, groups=shared.get("groups"))
+            message = f"{shared['examples']} of {sizes[second]} {second} examples {said}"
+            if first == "train" and kind in REFUSED and on_leakage == "error":
+                raise BadInput(f"{message}; remove them, or set download.on_leakage to warn ({rows}{more})")
+            most = f": at most {shared['examples'] / sizes[second]:.4f} of an accuracy" if first == "train" else ""
+            print(f"download: warning: {message} ({rows}{more}){most}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""download: the Hub, an installed package or local files -> data/raw/, models/pretrained/, metrics/data.json."""
+"""download: the Hub, a package or local files -> data/{raw,overlap}/, models/pretrained/, metrics/data.json."""
 
 import shutil
 from dataclasses import dataclass, fields
@@ -21,6 +21,7 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json
 from stages.shared.runtime.splits import save_splits
 from stages.shared.task.metrics import MetricName
+from stages.shared.task.overlap import write_overlap
 from stages.shared.task.task import ProblemType, Task, write_task
 
 
@@ -39,6 +40,7 @@ class DownloadParams:
     label_column: str
     label_names: list[str] | None  # None: learned from the train split, sorted
     label_delimiter: Annotated[str, Field(min_length=1)] | None  # between the labels of a multi-label row
+    group_column: Annotated[str, Field(min_length=1)] | None  # None: every row is on its own
     metrics: Annotated[list[MetricName], Field(min_length=1)]  # the first one selects the checkpoint
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
@@ -52,6 +54,7 @@ class DownloadFiles:
 
     raw: Path = Path("data/raw")
     pretrained: Path = Path("models/pretrained")
+    overlap: Path = Path("data/overlap")
     data: Path = Path("metrics/data.json")
 
 
@@ -62,7 +65,7 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
         BadInput: a source cannot be reached, or its content does not fit the parameters.
     """
     network_timeout = execution.network_timeout_seconds
-    with publish(files.raw, files.pretrained, files.data) as (raw, pretrained, data):
+    with publish(files.raw, files.pretrained, files.overlap, files.data) as (raw, pretrained, overlap, data):
         scratch = raw / "scratch"  # It lies on the disk of the outputs, and goes with them if the stage fails.
         scratch.mkdir(parents=True)
         source = read_source(p, network_timeout, scratch)
@@ -70,7 +73,7 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
         fractions = {"validation": p.validation_fraction, "test": p.test_fraction}
         splits = in_order(carve(splits, fractions, p.split_seed, scratch))
         # Data that is refused is refused before a checkpoint of gigabytes is fetched.
-        facts = describe(splits, label_names)
+        facts, flags = describe(splits, label_names)
         print(format_table(facts))
         check_leakage(facts, p.on_leakage)
         fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained, network_timeout)
@@ -86,6 +89,8 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
                 revision=source.revision,
             ),
         )
+        for split, flag in flags.items():
+            write_overlap(overlap, split, flag)
         write_json(data, facts)  # `dvc metrics diff` shows no lists, so it leaves these counts out.
         shutil.rmtree(scratch)
 
@@ -95,7 +100,14 @@ def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Sou
     if p.dataset.startswith("glue/"):
         if p.split_files is not None:
             raise BadInput("params.yaml: download.split_files: glue/* brings its own splits; set it to null")
+        if p.group_column is not None:
+            raise BadInput("params.yaml: download.group_column: glue/* has no groups; set it to null")
         return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
+    if p.group_column == p.label_column:
+        raise BadInput(
+            f"params.yaml: download.group_column: {p.group_column!r} is download.label_column; a group is what rows "
+            "have in common besides the label"
+        )
     labelling = Labelling(**{field.name: getattr(p, field.name) for field in fields(Labelling)})
     if p.dataset == "files":
         return read_files(Path(p.dataset_files), p.split_files, labelling, scratch)

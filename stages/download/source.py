@@ -29,6 +29,7 @@ class Labelling:
     label_column: str
     label_names: list[str] | None
     label_delimiter: str | None = None
+    group_column: str | None = None
 
     @property
     def text_columns(self) -> list[str]:
@@ -38,7 +39,8 @@ class Labelling:
     @property
     def columns(self) -> list[str]:
         """The names of all columns that are of use; `idx` is kept where a source has one."""
-        return list(dict.fromkeys([*self.text_columns, self.label_column, "idx"]))
+        groups = [] if self.group_column is None else [self.group_column]
+        return list(dict.fromkeys([*self.text_columns, self.label_column, "idx", *groups]))
 
     def columns_of(self, names: Sequence[str], split: str, place: str) -> list[str]:
         """Returns the columns of use that a table with the columns `names` has; a test split may lack labels.
@@ -49,7 +51,7 @@ class Labelling:
         twice = sorted({name for name in names if list(names).count(name) > 1})
         if twice:
             raise BadInput(f"{place}: two columns are called {twice[0]!r}; rename or remove one")
-        for key in ("text_column", "text_pair_column", "label_column"):
+        for key in ("text_column", "text_pair_column", "label_column", "group_column"):
             column = getattr(self, key)
             optional = column is None or (key == "label_column" and split_kind(split) == "test")
             if column not in names and not optional:

@@ -25,6 +25,7 @@ class ReportFiles:
     """What the stage reads, then what it writes."""
 
     raw: Path = Path("data/raw")
+    overlap: Path = Path("data/overlap")
     predictions: Path = Path("data/predictions")
     pretrained: Path = Path("models/pretrained")
     finetuned: Path = Path("models/finetuned")
@@ -61,7 +62,7 @@ class RunSummary:
     params: Mapping[str, Mapping[str, Any]]  # section -> key -> value
     metrics: Mapping[str, Mapping[str, float]]  # split -> metric -> value
     intervals: list[dict[str, Any]]
-    warnings: list[dict[str, str]]
+    warnings: list[dict[str, Any]]
     data: Mapping[str, list[dict[str, Any]]]
     truncation: list[dict[str, Any]]
     selection: Mapping[str, Any]

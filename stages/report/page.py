@@ -25,6 +25,12 @@ from stages.shared.task.metrics import METRICS
 from stages.shared.task.task import Task
 
 MATRIX_CLASSES = 25  # rows and columns of the largest confusion matrix that can be read
+SHARED = {  # what download looks for in two splits -> what the page calls it
+    "shared": "the same example",
+    "shared_groups": "the same group",
+    "shared_sentences": "one of the two texts",
+    "near_duplicates": "nearly the same example",
+}
 
 
 @dataclass(frozen=True)
@@ -90,16 +96,21 @@ def _place(value: float, scale: tuple[float, float]) -> float:
     return round(100 * min(max((value - low) / (high - low), 0.0), 1.0), 2) if high > low else 0.0
 
 
-def describe_split(run: RunSummary, answers: Answers, rows: Dataset, errors: int) -> SplitSection:
+def describe_split(
+    run: RunSummary, answers: Answers, rows: Dataset, errors: int, overlap: np.ndarray, groups: np.ndarray | None
+) -> SplitSection:
     """Computes all that the page says about one scored split.
 
     Args:
         rows: the split in data/raw; its first `len(answers)` rows are those of `answers`.
         errors: mistakes to show.
+        overlap: uint8[rows], what each has in common with train.
+        groups: int64[len(answers)], which of them belong together; None: each is on its own.
     """
     task, split = run.task, answers.split
     texts = rows.data.table.slice(0, len(answers))
-    slicings = slice_split(task, answers, texts, run.confidence)
+    overlap = overlap[: len(answers)]
+    slicings = slice_split(task, answers, texts, run.confidence, overlap=overlap, groups=groups)
     numbers = task.problem.numeric
     highest = max((part.high for slicing in slicings for part in slicing.slices), default=1.0)
     return SplitSection(
@@ -195,7 +206,7 @@ def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path
         numbers=run.task.problem.numeric,
         data=data_rows(run),
         label_rows=label_rows(run),
-        shared=run.data.get("shared", []),
+        shared=[(words, pair) for kind, words in SHARED.items() for pair in run.data.get(kind, [])],
         provenance=provenance(run),
         parameters=parameters(run),
         style=Markup(style),  # ours, not the data's

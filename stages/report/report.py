@@ -14,6 +14,8 @@ from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.splits import load_splits
+from stages.shared.task.groups import row_groups
+from stages.shared.task.overlap import read_overlap
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -27,10 +29,11 @@ def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
     """Renders the page and the model card of a finished run, and prints a summary."""
     run = read_run(files)
     raw = load_splits(files.raw)
-    splits = [
-        describe_split(run, read_answers(run.task, files.predictions, split), raw[split], p.errors)
-        for split in run.metrics
-    ]
+    splits = []
+    for split in run.metrics:
+        answers = read_answers(run.task, files.predictions, split)
+        overlap, groups = read_overlap(files.overlap, split), row_groups(files.raw / split, len(answers))
+        splits.append(describe_split(run, answers, raw[split], p.errors, overlap, groups))
     pairs = "text_pair" in raw["train"].column_names
     with publish(files.page, files.card) as (page, card):
         page.write_text(render_page(run, splits, TEMPLATES), encoding="utf-8")

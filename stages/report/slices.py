@@ -9,9 +9,10 @@ from statistics import NormalDist
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import binomtest
 
 from stages.report.answers import Answers
+from stages.shared.task.groups import effective_examples, wilson_ends
+from stages.shared.task.overlap import KINDS
 from stages.shared.task.problem_types import Classification
 from stages.shared.task.task import Task
 
@@ -39,12 +40,22 @@ class Slicing:
     slices: list[Slice]
 
 
-def slice_split(task: Task, answers: Answers, texts: pa.Table, confidence: float) -> list[Slicing]:
+def slice_split(
+    task: Task,
+    answers: Answers,
+    texts: pa.Table,
+    confidence: float,
+    *,
+    overlap: np.ndarray,
+    groups: np.ndarray | None = None,
+) -> list[Slicing]:
     """Cuts a split in every way that applies.
 
     Args:
         texts: the columns `text` and, for pairs, `text_pair`; a row an example of `answers`, in its order.
         confidence: of the intervals.
+        overlap: uint8[examples], what each has in common with train.
+        groups: int64[examples]: which examples belong together. None: each is on its own.
     """
     right = answers.certainty if task.problem.numeric else answers.right
     length = pc.utf8_length(texts["text"]).to_numpy()
@@ -54,11 +65,22 @@ def slice_split(task: Task, answers: Answers, texts: pa.Table, confidence: float
     if "text_pair" in texts.column_names:
         cuts.append(("By shared words of the pair", overlap_groups(texts)))
     cuts.append(label_groups(task, answers))
+    if overlap.any():
+        cuts.append(("By what train holds of it", overlap_with_train(overlap)))
     slicings = []
-    for title, groups in cuts:
-        slices = [measure(name, right[rows], confidence) for name, rows in groups if rows.any()]
+    for title, parts in cuts:
+        slices = [
+            measure(name, right[rows], confidence, None if groups is None else groups[rows])
+            for name, rows in parts
+            if rows.any()
+        ]
         slicings.append(Slicing(title, slices))
     return slicings
+
+
+def overlap_with_train(overlap: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Cuts into the examples with nothing of train, and those with something; one may have several things."""
+    return [("nothing", overlap == 0), *((name, (overlap & kind) > 0) for kind, name in KINDS.items())]
 
 
 def quarters(values: np.ndarray, digits: int = 0) -> list[tuple[str, np.ndarray]]:
@@ -106,17 +128,21 @@ def label_groups(task: Task, answers: Answers) -> tuple[str, Iterable[tuple[str,
     return "By true label", ((name, problem.carries(labels, i)) for i, name in enumerate(task.label_names))
 
 
-def measure(name: str, values: np.ndarray, confidence: float) -> Slice:
+def measure(name: str, values: np.ndarray, confidence: float, groups: np.ndarray | None = None) -> Slice:
     """Puts an interval around the mean of `values`: Wilson's (1927) for bool[examples], the normal one for errors.
 
-    A single error has no spread to put an interval around: it spans the number itself.
+    A single error has no spread to put an interval around: it spans the number itself. Of groups, int64[examples], it
+    is the groups that are drawn.
     """
-    count = len(values)
+    count, mean = len(values), float(values.mean(dtype=np.float64))
     if values.dtype == np.bool_:
-        hits = int(values.sum())
-        interval = binomtest(hits, count).proportion_ci(confidence, method="wilson")
-        return Slice(name, count, hits / count, float(interval.low), float(interval.high))
-    mean = float(values.mean(dtype=np.float64))
-    spread = float(values.std(dtype=np.float64, ddof=1)) if count > 1 else 0.0
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread / count**0.5
+        size = float(count) if groups is None else effective_examples(values, groups, confidence)
+        return Slice(name, count, mean, *wilson_ends(mean, size, confidence))
+    if groups is not None:
+        _, place = np.unique(groups, return_inverse=True)
+        away = np.bincount(place, weights=values - mean)  # of each group, to the mean of all
+        values = mean + away * len(away) / count
+    number = len(values)
+    spread = float(values.std(dtype=np.float64, ddof=1)) if number > 1 else 0.0
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread / number**0.5
     return Slice(name, count, mean, max(0.0, mean - half), mean + half)

@@ -16,6 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from stages.shared.runtime.publish import remove, write_json
 
+EPOCHS = "epochs.npy"  # what each epoch so far predicted on validation
 HISTORY = "history.json"
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"

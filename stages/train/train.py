@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from transformers import DataCollatorWithPadding, TrainingArguments
@@ -65,6 +66,7 @@ class TrainFiles:
     task: Path = Path("data/raw/task.json")
     pretrained: Path = Path("models/pretrained")
     finetuned: Path = Path("models/finetuned")
+    epochs: Path = Path("data/epochs.npy")
     history: Path = Path("metrics/history.csv")
     selection: Path = Path("metrics/selection.json")
     environment: Path = Path("metrics/environment.json")
@@ -121,14 +123,17 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     if rank() > 0:
         return
     assert origin is not None
-    with publish(files.finetuned, files.history, files.selection, files.environment) as (
+    with publish(files.finetuned, files.epochs, files.history, files.selection, files.environment) as (
         model,
+        epochs,
         history,
         selection,
         facts_out,
     ):
         save_for_use(trainer.model, model)
         copy_tokenizer(files.pretrained, model)
+        with epochs.open("wb") as file:  # `np.save` would add its own ending to the name
+            np.save(file, np.stack(trainer.epochs))
         write_history(history, trainer.history)
         chosen = describe_selection(p.keep, task, validation, kept, len(trainer.history))
         write_json(selection, {"selection": [chosen], "origin": [asdict(origin)]})  # in lists, as `write_records` does

@@ -17,7 +17,16 @@ from stages.shared.task.metrics import METRICS
 from stages.shared.task.problem_types import Problem
 from stages.shared.task.task import Task
 from stages.train.callbacks import Epochs, Live, Timer
-from stages.train.checkpoints import HISTORY, PARTIAL, WEIGHTS, Rows, checkpoint_of, put_in_place, read_history
+from stages.train.checkpoints import (
+    EPOCHS,
+    HISTORY,
+    PARTIAL,
+    WEIGHTS,
+    Rows,
+    checkpoint_of,
+    put_in_place,
+    read_history,
+)
 from stages.train.dropout import StepDropout
 from stages.train.order import EpochSampler, LengthSampler, StepBatches, WeightedRows
 from stages.train.weights import load_weights, save_weights
@@ -27,7 +36,8 @@ class ResumableTrainer(Trainer):
     """A `Trainer` whose run does not depend on when it was interrupted.
 
     `history` holds a row an epoch: `epoch`, `step`, `learning_rate`, `train_loss` (mean over the epoch's steps), then
-    the validation split's metrics and `loss`.
+    the validation split's metrics and `loss`. `epochs` holds what each epoch predicted there, in the split's order and
+    in the smallest type (see `compact`): what choosing the best of them was worth can be computed from that alone.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class ResumableTrainer(Trainer):
         self.turn = 0  # forward passes of the step so far
         self.patience = patience
         self.history: Rows = []
+        self.epochs: list[np.ndarray] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
         super().__init__(compute_metrics=self._compute_metrics, **arguments)
@@ -114,6 +125,11 @@ class ResumableTrainer(Trainer):
 
         labels = np.asarray(predicted.label_ids)
         self.scores = score(self.task, logits, labels)
+        predictions = compact(self.task, self.task.problem.predict(logits))
+        # They came from the longest example to the shortest.
+        in_order = np.empty_like(predictions)
+        in_order[LengthSampler(_lengths(self.eval_dataset)).order] = predictions
+        self.epochs.append(in_order)
         return {}
 
     # Checkpoints
@@ -133,6 +149,7 @@ class ResumableTrainer(Trainer):
         if rank() == 0:
             written = checkpoint_of(partial, self.state.global_step)
             write_json(written / HISTORY, {"rows": self.history, "loss_sums": loss_sums, "loss_steps": self.loss_steps})
+            np.save(written / EPOCHS, np.stack(self.epochs) if self.epochs else np.zeros((0, 0)))
             best = int(kept_row(self.history, self.task, "best")["step"]) if self.history else None
             put_in_place(written, run, best)
         barrier()
@@ -154,6 +171,7 @@ class ResumableTrainer(Trainer):
         if checkpoint is not None:
             so_far = read_history(checkpoint)
             self.history, self.loss_steps = so_far["rows"], so_far["loss_steps"]
+            self.epochs = list(np.load(checkpoint / EPOCHS))
             self.loss_sum = torch.tensor(so_far["loss_sums"][rank()], dtype=torch.float64)
             if self.exhausted():
                 return
@@ -180,6 +198,13 @@ def example_losses(problem: Problem, logits: torch.Tensor, labels: torch.Tensor)
     """
     losses = getattr(functional, problem.torch_loss)(problem.squeeze(logits), labels, reduction="none")
     return losses.reshape(len(labels), -1).mean(dim=1)
+
+
+def compact(task: Task, predictions: np.ndarray) -> np.ndarray:
+    """Returns predictions as whole numbers of as few bytes as the labels need; numbers stay float32."""
+    if task.problem.numeric:
+        return predictions.astype(np.float32)
+    return predictions.astype(np.min_scalar_type(max(task.columns - 1, 1) if task.problem.exclusive else 1))
 
 
 def kept_row(history: Rows, task: Task, keep: str) -> dict[str, float]:

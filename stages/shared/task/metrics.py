@@ -62,6 +62,7 @@ class Metric:
     score: Score
     resampled: OverCounts | OverMeans | OverRanks  # the same value, for many resamples at once
     greater_is_better: bool = True
+    range: tuple[float, float] = (0.0, 1.0)  # least and greatest value
     hub_arguments: dict[str, str] | None = None  # what makes the Hub's metric this one
     for_more_labels: tuple[str, ...] = ()  # what to use instead where a metric of two labels has more of them
 
@@ -179,6 +180,7 @@ METRICS = {
         problem_types=(CLASSES,),
         score=_of_sklearn("matthews_corrcoef"),
         resampled=OverCounts(_matthews),
+        range=(-1.0, 1.0),
     ),
     "pearson": Metric(
         title="Pearson correlation",
@@ -186,6 +188,7 @@ METRICS = {
         problem_types=(NUMBERS,),
         score=_of_scipy("pearsonr"),
         resampled=OverMeans(_moments, _pearson),
+        range=(-1.0, 1.0),
     ),
     "spearmanr": Metric(
         title="Spearman correlation",
@@ -193,6 +196,7 @@ METRICS = {
         problem_types=(NUMBERS,),
         score=_of_scipy("spearmanr"),
         resampled=OverRanks(),
+        range=(-1.0, 1.0),
     ),
     "mean_squared_error": Metric(
         title="Mean squared error",
@@ -201,6 +205,7 @@ METRICS = {
         score=_of_sklearn("mean_squared_error"),
         resampled=OverMeans(_squared_errors, lambda error: error),
         greater_is_better=False,
+        range=(0.0, float("inf")),
     ),
 }
 
