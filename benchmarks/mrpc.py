@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from scipy.stats import t
 
 from benchmarks.clone import ROOT, SCRATCH, call, fresh_clone, repro, run_key
 from benchmarks.machine import describe
@@ -69,7 +70,7 @@ def main(folder: Path, seeds: list[int]) -> None:
             )
             runs.append({"recipe": recipe, "seed": seed, **once(f"{key}-{recipe}-{seed}", LABELS[recipe], run)})
     result = write_result("mrpc", runs, {})
-    print(table(result), end_to_end(result), quality(result), sep="\n\n")
+    print(table(result), end_to_end(result), quality(result), selection(result), sep="\n\n")
 
 
 def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_rate: float, precision: str) -> None:
@@ -205,19 +206,54 @@ def quality(result: dict[str, Any]) -> str:
     return rows(result, RECIPES, names)
 
 
+def selection(result: dict[str, Any]) -> str:
+    """Formats what choosing among three seeds does to a comparison of accuracies; the README shows it as a lesson."""
+    one, two = (
+        [run["accuracy"] for run in result["runs"] if run["recipe"] == recipe] for recipe in ("tunelock", "random")
+    )
+    differences = [a - b for a, b in zip(one, two, strict=True)]
+    mean, reach = statistics.mean(differences), student_reach(differences)
+    lines = [
+        ("by length, its best seed minus its worst: one recipe", f"{max(one) - min(one):+.3f}"),
+        ("by length, its best seed, minus random order, its worst", f"{max(one) - min(two):+.3f}"),
+        ("by length, its worst seed, minus random order, its best", f"{min(one) - max(two):+.3f}"),
+        ("by length minus random order, seed by seed", f"{mean:+.3f} [{mean - reach:+.3f}, {mean + reach:+.3f}]"),
+    ]
+    head = ["| MRPC validation, 3 seeds, fp32 | accuracy |", "| --- | --- |"]
+    return "\n".join(head + [f"| {what} | {value} |" for what, value in lines])
+
+
 def rows(result: dict[str, Any], recipes: Iterable[str], labels: Mapping[str, str] = LABELS) -> str:
-    """Formats a row for each recipe: accuracy and F1 of each seed, and their means."""
+    """Formats a row for each recipe: accuracy and F1 of each seed, and their means with Student's 95 % intervals.
+
+    Such an interval holds what other seeds would do on these very examples, and nothing of what others would.
+    """
     seeds = sorted({run["seed"] for run in result["runs"]})
     found = {(run["recipe"], run["seed"]): run for run in result["runs"]}
     lines = [
-        f"| MRPC validation, 408 pairs | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
+        f"| MRPC validation, 408 pairs | {' | '.join(f'seed {seed}' for seed in seeds)} | mean, 95 % of seeds |",
         f"| --- |{' --- |' * (len(seeds) + 1)}",
     ]
     for recipe in recipes:
         cells = [pair(found[recipe, seed]) if (recipe, seed) in found else "" for seed in seeds]
-        cells.append("" if "" in cells else pair(result["mean"][recipe]))
+        runs = [run for run in result["runs"] if run["recipe"] == recipe]
+        cells.append("" if "" in cells or len(runs) < 2 else mean_of_seeds(runs))
         lines.append(f"| {labels[recipe]} (accuracy / F1) | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def mean_of_seeds(runs: list[dict[str, Any]]) -> str:
+    """Formats the means of accuracy and F1, each with half the width of Student's interval, t times s / sqrt(n)."""
+    cells = []
+    for name in METRICS:
+        values = [run[name] for run in runs]
+        cells.append(f"{statistics.mean(values):.3f} ± {student_reach(values):.3f}")
+    return " / ".join(cells)
+
+
+def student_reach(values: list[float]) -> float:
+    """Returns half the width of the mean's 95 % interval (Student 1908)."""
+    return float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def pair(scores: Mapping[str, float]) -> str:

@@ -41,6 +41,16 @@ def test_the_mrpc_table_is_the_measured_one() -> None:
     assert mrpc.table(result()) in README
 
 
+def test_the_lesson_of_selection_is_the_measured_one() -> None:
+    assert mrpc.selection(result()) in README
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    """Student (1908): ten patients, 1.58 hours more of sleep, deviation 1.23; t is 2.262 at nine degrees of freedom."""
+    gained = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    assert mrpc.student_reach(gained) == pytest.approx(2.262 * 1.23 / 10**0.5, abs=2e-3)
+
+
 def test_the_mrpc_figures_say_on_what_machine_they_were_measured() -> None:
     assert f"{result()['cores']} cores of {result()['processor']}" in " ".join(README.split())
 
