@@ -1,4 +1,4 @@
-"""evaluate: data/predictions/, data/raw/task.json, metrics/{data,selection}.json -> metrics/ (scores, plots)."""
+"""evaluate: data/{predictions,raw,overlap}/, data/epochs.npy, metrics/*.json -> metrics/ (scores, plots)."""
 
 import json
 import sys
@@ -16,10 +16,14 @@ from stages.evaluate.constant import constant_scores
 from stages.evaluate.params import EvaluateParams, chosen_splits
 from stages.evaluate.plots import plot_rows, write_plot
 from stages.evaluate.predictions import open_predictions
+from stages.evaluate.selection import selection_cost
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
+from stages.shared.task.groups import row_groups
 from stages.shared.task.intervals import interval_of
+from stages.shared.task.metrics import METRICS
+from stages.shared.task.overlap import KINDS, read_overlap
 from stages.shared.task.scorer import score
 from stages.shared.task.task import Task, read_task
 
@@ -29,7 +33,9 @@ class EvaluateFiles:
     """What the stage reads, then what it writes."""
 
     predictions: Path = Path("data/predictions")
-    task: Path = Path("data/raw/task.json")
+    raw: Path = Path("data/raw")
+    overlap: Path = Path("data/overlap")
+    epochs: Path = Path("data/epochs.npy")
     data: Path = Path("metrics/data.json")
     selection: Path = Path("metrics/selection.json")
     metrics: Path = Path("metrics/metrics.json")
@@ -53,28 +59,36 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
     Raises:
         BadInput: a split was not predicted, or has no labels.
     """
-    task = read_task(files.task)
+    task = read_task(files.raw / "task.json")
     data = json.loads(files.data.read_text(encoding="utf-8"))
     (selection,) = json.loads(files.selection.read_text(encoding="utf-8"))["selection"]
-    sizes = {counts["split"]: counts["examples"] for counts in data["splits"]}
     metrics: dict[str, dict[str, float]] = {}
     intervals: list[dict[str, Any]] = []
     warnings: list[score_warnings.ScoreWarning] = []
     rows: dict[str, list[tuple[Any, ...]]] = {}
     for split in chosen_splits(p.splits, sorted(folder.name for folder in files.predictions.iterdir())):
         labels, logits = read_predictions(files.predictions, split)
+        groups = row_groups(files.raw / split, len(labels))
+        flags = read_overlap(files.overlap, split)[: len(labels)]
         metrics[split] = score(task, logits, labels) | {"examples": len(labels)}
-        sure = metric_intervals(task, labels, [logits], confidence=p.confidence, resamples=p.resamples, seed=p.seed)
+        sure = metric_intervals(
+            task, labels, [logits], confidence=p.confidence, resamples=p.resamples, seed=p.seed, groups=groups
+        )
         records = [{"split": split} | one for one in describe_intervals(p, task, metrics[split], sure, labels)]
         bins = calibration_bins(task, logits, labels)
         warnings += [
-            *score_warnings.chosen_on_split(split, selection),
-            *score_warnings.shared_examples(split, sizes.get(split, len(labels)), len(labels), data.get("shared", [])),
+            *score_warnings.shared_with_train(
+                split, flags, data, task.metrics[0], without(task, flags, labels, logits)
+            ),
             *score_warnings.too_little(split, labels),
             *score_warnings.without_interval(split, records),
             *score_warnings.no_better_than_constant(split, task.metrics, records),
             *score_warnings.badly_calibrated(split, bins, p.seed),
         ]
+        if score_warnings.chosen_on_split(split, selection):
+            kept, epochs = int(selection["epoch"]) - 1, np.load(files.epochs)
+            cost = selection_cost(task, labels, epochs, kept, p.seed, groups)
+            warnings.append(score_warnings.selected_score(split, selection, cost))
         intervals += records
         for name, lines in plot_rows(task, split, logits, labels, bins).items():
             rows.setdefault(name, []).extend(lines)
@@ -100,6 +114,19 @@ def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.
     if np.all(labels == -1):
         raise BadInput(f"params.yaml: evaluate.splits: the {split} split has no labels to score against")
     return labels, logits
+
+
+def without(task: Task, flags: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict[int, float]:
+    """Scores the examples without those that have something in common with train, by the task's first metric.
+
+    Returns:
+        The metric of all under 0, and under each kind of thing (see `overlap`) that of the rest, where there is one.
+    """
+    predictions, score_of = task.problem.predict(logits), METRICS[task.metrics[0]].score
+    rests = {kind: (flags & kind) == 0 for kind in KINDS if (flags & kind).any()}
+    return {0: score_of(labels, predictions)} | {
+        kind: score_of(labels[rest], predictions[rest]) for kind, rest in rests.items() if rest.sum() > 1
+    }
 
 
 def describe_intervals(

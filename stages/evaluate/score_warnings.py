@@ -7,13 +7,24 @@ import numpy as np
 
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
 from stages.evaluate.confidence import FEWEST_EXAMPLES
+from stages.evaluate.selection import SelectionCost
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.metrics import METRICS
+from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, SHARED_SENTENCE
 
 # Above 0.05 a probability of 0.9 may mean 0.85 and less: what Guo et al. (2017) measured for networks as they come from
 # training was 0.04 to 0.17, and about 0.02 with one temperature fitted.
 MOST_CALIBRATION_ERROR = 0.05
 ONE_WAY = 0.75  # of the error, left when bins cancel: less than an eighth of it is the other way
+
+
+# What an example may have in common with train -> where metrics/data.json counts it, and how it is said.
+IN_TRAIN = {
+    SAME_TEXTS: ("shared", "stand in train too"),
+    SHARED_SENTENCE: ("shared_sentences", "share one of their two texts with train"),
+    NEAR_DUPLICATE: ("near_duplicates", "nearly repeat one of train"),
+}
+GUARDS = {name: name for _, (name, _) in IN_TRAIN.items()} | {"shared": "shared_examples"}
 
 
 class ScoreWarning(NamedTuple):
@@ -22,36 +33,51 @@ class ScoreWarning(NamedTuple):
     guard: str
     split: str
     message: str
+    effect: float | None = None  # how much of the score it may be; None: nobody knows
 
 
-def chosen_on_split(split: str, selection: Mapping[str, Any]) -> list[ScoreWarning]:
-    """The best of several epochs on a split scores higher there than on new examples."""
-    if selection["keep"] != "best" or selection["epochs_trained"] < 2 or selection["split"] != split:
-        return []
+def chosen_on_split(split: str, selection: Mapping[str, Any]) -> bool:
+    """Says whether the best of several epochs was chosen by a split: it scores higher there than on new examples."""
+    return bool(selection["keep"] == "best" and selection["epochs_trained"] > 1 and selection["split"] == split)
+
+
+def selected_score(split: str, selection: Mapping[str, Any], cost: SelectionCost) -> ScoreWarning:
+    """Says that a split chose the epoch, and what its score is without what the choice brought."""
     message = (
         f"the epoch was chosen as the best of {selection['epochs_trained']} by its {selection['metric']} here, so this "
-        "score flatters; report a split that chose nothing, or set train.keep: last"
+        f"score flatters: {cost.value:.4f} is {cost.corrected:.4f} once corrected for the choice (bootstrap bias "
+        "correction); report a split that chose nothing, or set train.keep: last"
     )
-    return [ScoreWarning("selection_split", split, message)]
+    return ScoreWarning("selection_split", split, message, round(cost.lost, 6) + 0.0)
 
 
-def shared_examples(split: str, examples: int, scored: int, pairs: Sequence[Mapping[str, Any]]) -> list[ScoreWarning]:
-    """Examples that the model was trained on say nothing about new ones.
+def shared_with_train(
+    split: str, flags: np.ndarray, data: Mapping[str, Any], metric: str, scores: Mapping[int, float]
+) -> list[ScoreWarning]:
+    """Examples that the model was trained on, or nearly, say little about new ones.
 
     Args:
-        examples: of the split in data/raw, which `pairs` counts.
-        scored: as many as tokenize.max_samples left of them.
+        flags: uint8[scored], what each scored example has in common with train (see `overlap`).
+        data: metrics/data.json, which counts and names those of the whole split in data/raw.
+        metric: the task's first.
+        scores: that metric of all scored examples as number 0, and of those without one kind of thing in common.
     """
-    warned = []
-    for pair in pairs:
-        if pair["splits"] == ["train", split]:
+    sizes = {counts["split"]: counts["examples"] for counts in data["splits"]}
+    examples, warned = sizes.get(split, len(flags)), []
+    for kind, (name, words) in IN_TRAIN.items():
+        for pair in data.get(name, []):
+            if pair["splits"] != ["train", split]:
+                continue
             rows = ", ".join(f"row {second} (row {first} of train)" for first, second in pair["rows"])
-            few = f", of which {scored} are scored," if scored < examples else ""
+            few = f", of which {len(flags)} are scored," if len(flags) < examples else ""
+            share = float(np.mean((flags & kind) > 0))
             message = (
-                f"{pair['examples']} of the split's {examples} examples{few} stand in train too, such as {rows}, "
-                "so this score flatters"
+                f"{pair['examples']} of the split's {examples} examples{few} {words}, such as {rows}, so this score "
+                f"may flatter, an accuracy by {share:.4f} at most"
             )
-            warned.append(ScoreWarning("shared_examples", split, message))
+            if kind in scores:
+                message += f"; without them {metric} is {scores[kind]:.4f} instead of {scores[0]:.4f}"
+            warned.append(ScoreWarning(GUARDS[name], split, message, round(share, 6)))
     return warned
 
 
