@@ -13,6 +13,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml.error import YAMLError
 
+from stages.shared.runtime.terminal import warn
+
 Form = Callable[[Any], str]  # writes an answer
 
 
@@ -53,7 +55,7 @@ def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unans
         return 128 + signal.SIGPIPE
     except (Unanswerable, DvcException, YAMLError, *errors) as error:
         causes = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        print(f"{name}: {' '.join(causes.split())}", file=sys.stderr)
+        warn(f"{name}: {' '.join(causes.split())}")
         return unanswered
 
 

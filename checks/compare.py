@@ -14,7 +14,6 @@ Exit status: 0 with an answer, whatever it is; 2 when there is none.
 
 import json
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from stages.evaluate.params import EvaluateParams, chosen_splits
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
+from stages.shared.runtime.terminal import say, visible, warn
 from stages.shared.task.metrics import METRICS
 
 
@@ -117,7 +117,7 @@ def warn_of_stale(new: Revision) -> None:
     """Says on stderr if the workspace's predictions are not those of its parameters and code."""
     if new.commit is None and (reasons := find_mismatches(new.repo, new.lock).reasons):
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        print(f"compare: warning: {reasons[0]}{more}: run `dvc repro` first", file=sys.stderr)
+        warn(f"compare: warning: {reasons[0]}{more}: run `dvc repro` first")
 
 
 # Printing
@@ -160,7 +160,7 @@ def as_markdown(comparison: RevisionComparison) -> str:
 
 def as_json(comparison: RevisionComparison) -> str:
     """Formats the answer for programs."""
-    return json.dumps(asdict(comparison), indent=2, ensure_ascii=False)
+    return json.dumps(asdict(comparison), indent=2)
 
 
 def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:
@@ -200,14 +200,6 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
             "flipped, which are all that the other metrics see"
         )
     return lines
-
-
-def visible(text: str) -> str:
-    """Writes control characters out, so that no text of the data moves a terminal's cursor or ends its line."""
-    return "".join(
-        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign
-        for sign in text
-    )
 
 
 def read_margins(texts: Sequence[str]) -> dict[str, float]:
@@ -256,7 +248,7 @@ def main(arguments: Sequence[str]) -> int:
         old, new = choose_revisions(repo, options.old, options.new)
         warn_of_stale(new)
         p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
-        print(options.form(compare(old, new, p, asked)))
+        say(options.form(compare(old, new, p, asked)))
         return 0
 
     return cli.answer("compare", ask, BadInput)

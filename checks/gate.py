@@ -28,6 +28,7 @@ from checks.revisions import WORKSPACE, Revision, find_revision
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass, read_params
+from stages.shared.runtime.terminal import say
 from stages.shared.task.metrics import METRICS
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
@@ -182,12 +183,12 @@ def main(arguments: Sequence[str]) -> int:
     def ask(repo: Any) -> int:
         rules = read_rules(Path(repo.root_dir))
         if not rules:
-            print("gate: params.yaml has no rules under `gate`; nothing was asked")
+            say("gate: params.yaml has no rules under `gate`; nothing was asked")
         rulings = judge_all(rules, Revision(WORKSPACE, None, repo)) if rules else []
         for ruling in rulings:
-            print(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}")
+            say(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}")
         for line in warnings_of(rules, Revision(WORKSPACE, None, repo)):
-            print(f"warning: {line}")
+            say(f"warning: {line}")
         return int(not all(ruling.passed for ruling in rulings))
 
     return cli.answer("gate", ask, BadInput)

@@ -41,6 +41,7 @@ from checks.lock import find_mismatches, read_sections
 from checks.paired import greater_is_better
 from checks.revisions import Revision, git
 from stages.evaluate.score_warnings import reaches_constant
+from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.intervals import interval_of
 
 CONFIDENCE = 0.95
@@ -135,9 +136,9 @@ def run_seed(repo: Any, seed: int, changes: list[str]) -> SeedRun:
             break
         found = Revision(name, commit, repo)
         if is_current(found, params):
-            print(f"seeds: {name}: found", file=sys.stderr)
+            warn(f"seeds: {name}: found")
             return read_run(found, seed)
-    print(f"seeds: {name}: running", file=sys.stderr)
+    warn(f"seeds: {name}: running")
     _run_experiment(root, name, [*changes, f"{SEED}={seed}"], untracked_inputs(root, params))
     commit = _experiment(root, name)
     if commit is None:
@@ -380,13 +381,13 @@ def main(arguments: Sequence[str]) -> int:
     def ask(repo: Any) -> int:
         seeds, first = _seeds(options), _checked(options.changes)
         second = None if options.against is None else _checked(options.against)
-        print(options.form(study_seeds(repo, seeds, first, second)))
+        say(options.form(study_seeds(repo, seeds, first, second)))
         return 0
 
     try:
         return cli.answer("seeds", ask)
     except KeyboardInterrupt:
-        print("seeds: interrupted; the same command goes on from here", file=sys.stderr)
+        warn("seeds: interrupted; the same command goes on from here")
         return 130
 
 

@@ -25,6 +25,7 @@ from checks import cli
 from checks.artifacts import Agreement, FileComparison, Tolerance, compare_files
 from checks.lock import Mismatches, find_mismatches, read_sections, read_stages
 from checks.revisions import WORKSPACE, Revision, find_revision, git
+from stages.shared.runtime.terminal import say, visible
 
 ENVIRONMENT = "metrics/environment.json"
 
@@ -221,7 +222,9 @@ def quick_answer(revision: str, mismatches: Mismatches, as_json: bool) -> str:
     if as_json:
         return json.dumps({"revision": revision, "belongs_together": not reasons, "reasons": reasons}, indent=2)
     verdict = "do not belong together" if reasons else "belong together; nothing would run"
-    return "\n".join([f"{revision}: lock, metrics, params and code {verdict}", *(f"- {reason}" for reason in reasons)])
+    return "\n".join(
+        [f"{revision}: lock, metrics, params and code {verdict}", *(f"- {visible(reason)}" for reason in reasons)]
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -244,10 +247,10 @@ def main(arguments: list[str]) -> int:
         revision = find_revision(repo, options.revision)
         if options.quick:
             mismatches = quick(revision)
-            print(quick_answer(options.revision, mismatches, options.form is as_json))
+            say(quick_answer(options.revision, mismatches, options.form is as_json))
             return int(bool(mismatches.reasons))
         report = verify(revision, Tolerance())
-        print(options.form(report))
+        say(options.form(report))
         return int(report.verdict > (Agreement.EQUAL if options.exact else Agreement.WITHIN))
 
     return cli.answer("verify", ask)

@@ -22,6 +22,7 @@ from checks import cli
 from checks.dvc_internals import cached_outs, coming_hash, holder, locked_command, stages_in_order
 from checks.lock import command_change, leaves, named
 from checks.revisions import find_in_git, folder_changes, git
+from stages.shared.runtime.terminal import say, visible
 
 
 class Action(StrEnum):
@@ -134,7 +135,9 @@ def as_text(plans: list[StagePlan]) -> str:
         condition = f", if {waits_for} outputs change" if waits_for else ""
         time = "not timed yet" if plan.seconds is None else f"last run: {plan.seconds:.1f} s"
         lines += [f"{plan.stage}: {plan.action}{condition} ({time})", *(f"    {why}" for why in plan.reasons)]
-    return "\n".join([*lines, f"Would run: {_total(plans, Action.RUN)}. May run: {_total(plans, Action.WAIT)}."])
+    return "\n".join(
+        [*map(visible, lines), f"Would run: {_total(plans, Action.RUN)}. May run: {_total(plans, Action.WAIT)}."]
+    )
 
 
 def _total(plans: list[StagePlan], action: Action) -> str:
@@ -178,7 +181,7 @@ def main(arguments: list[str]) -> int:
     cli.make_parser("why", __doc__).parse_args(arguments)
 
     def ask(repo: Any) -> int:
-        print(as_text(plan(repo)))
+        say(as_text(plan(repo)))
         return 0
 
     return cli.answer("why", ask, unanswered=1)

@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,11 +31,13 @@ class Fault:
     status: int | None = None  # an answer of this status
     headers: dict[str, str] = field(default_factory=dict)  # with the answer, in place of those of the same names
     content: bytes | None = None  # arrives in place of what was meant, under its hashes
+    alter: Callable[[bytes], bytes] | None = None  # makes it of an answer that is no file
     keep: int | None = None  # bytes of the body that are sent before the connection is closed
     reset: bool = False  # ... before it is reset
     stall: bool = False  # ... before nothing more comes
     trickle: float = 0.0  # seconds between two bytes of the body
     dribble: float = 0.0  # seconds between two bytes of headers that never end
+    endless: bytes = b""  # comes again and again, as a body that does not say how long it is
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Hub:
     token: str | None = None  # without it, every repository is a secret
     storage: bool = False  # large files are kept by another host, as the Hub's are
     ranges: bool = True  # parts of a file can be asked for
+    page: int = 1000  # entries on a page of a list of files
     seen: list[Request] = field(default_factory=list)  # in the order they came
 
     @property
@@ -122,8 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.fault.dribble:
             self._dribble()
+        elif self.fault.endless:
+            self._endless()
         elif self.fault.status is not None:
-            self._answer(self.fault.status, b"a fault on demand")
+            self._answer(self.fault.status, self.fault.content or b"a fault on demand")
         elif path in self.hub.kept:
             self._content(self.hub.kept[path], {})
         elif match := self.API.fullmatch(url.path):
@@ -150,6 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         if files is None:
             return
         content: Any
+        headers = {"Content-Type": "application/json"}
         if what == "revision":
             siblings = [{"rfilename": name} for name in files]
             content = {
@@ -161,8 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
             }
         else:
             content = _tree(files, path, recursive=query.get("recursive", [""])[0].lower() in ("1", "true"))
+            start = int(query.get("cursor", ["0"])[0])
+            if start + self.hub.page < len(content):
+                address = f"{self.hub.endpoint}{urlsplit(self.path).path}?recursive=true&cursor={start + self.hub.page}"
+                headers["Link"] = f'<{address}>; rel="next"'
+            content = content[start : start + self.hub.page]
         answer = json.dumps(content).encode() if self.fault.content is None else self.fault.content
-        self._answer(200, answer, {"Content-Type": "application/json"})
+        if self.fault.alter is not None:
+            answer = self.fault.alter(answer)
+        self._answer(200, answer, headers)
 
     def _file(self, kind: str, repository: str, revision: str, path: str) -> None:
         commit, files = self._look_up(kind, repository, revision)
@@ -237,6 +251,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
             self.close_connection = True
+
+    def _endless(self) -> None:
+        self.send_response(self.fault.status or 200)
+        for name, value in self.fault.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        while not self.hub.closing.is_set():
+            self.wfile.write(self.fault.endless)
 
     def _dribble(self) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Padding: ")

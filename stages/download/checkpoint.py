@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stages.download.headers import INDEX, WEIGHTS, check_checkpoint
-from stages.download.hub import fetch_snapshot, look_up
+from stages.download.hub_files import fetch_files, list_files, look_up
 from stages.shared.runtime.errors import BadInput
 
 # What a model and its tokenizer are loaded from. No pickle (*.bin, *.pt), no code (*.py) is ever taken.
@@ -53,9 +53,12 @@ def fetch_checkpoint(
     elif kind == "package" and name:
         _copy_folder(_package_folder(name), target)
     elif kind == "hub" and name:
-        commit, names = look_up("checkpoint", name, revision, time_limit)
+        repository, names = look_up("checkpoint", name, revision, time_limit)
         _check_names(f"checkpoint {name}", names)  # before gigabytes are fetched that cannot be used
-        _copy(fetch_snapshot(name, commit, list(FILES), time_limit), f"checkpoint {name}", target)
+        files = list_files(repository, names)
+        _check_names(f"checkpoint {name}", files)
+        fetch_files(repository, (files[path] for path in sorted(_taken(files))), target)
+        check_checkpoint(target, f"checkpoint {name}")
     else:
         raise BadInput(
             "params.yaml: download.checkpoint: must be files, package:<module>/<folder> or hub:<owner>/<name>, "
@@ -91,7 +94,7 @@ def _copy_folder(folder: Path, target: Path) -> None:
 
 def _copy(folder: Path, place: str, target: Path) -> None:
     target.mkdir(parents=True)
-    for name in sorted(_matching((file.name for file in folder.iterdir()), FILES)):
+    for name in sorted(_taken(file.name for file in folder.iterdir())):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
         elif not (folder / name).is_dir():
@@ -102,7 +105,7 @@ def _copy(folder: Path, place: str, target: Path) -> None:
 def _check_names(place: str, names: Iterable[str]) -> None:
     """Refuses a checkpoint by the names of its files, those in subfolders aside: they belong to something else."""
     there = {name for name in names if "/" not in name}
-    taken = _matching(there, FILES)
+    taken = _taken(there)
     if not taken & {WEIGHTS, INDEX} and there & ADAPTERS:
         raise BadInput(
             f"{place}: holds an adapter and not the model that it adapts; merge the two (`merge_and_unload()` of peft) "
@@ -124,6 +127,11 @@ def _check_names(place: str, names: Iterable[str]) -> None:
         )
     if not _matching(taken, ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")):
         raise BadInput(f"{place}: no tokenizer; expected tokenizer.json, a vocabulary or a *.model file")
+
+
+def _taken(names: Iterable[str]) -> set[str]:
+    """Returns the names of files to take, none of which lies in a subfolder."""
+    return {name for name in _matching(names, FILES) if "/" not in name}
 
 
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> set[str]:

@@ -1,7 +1,6 @@
 """What is wrong with the data before anything is trained on it: repeated, shared, empty and contradictory texts."""
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from stages.download.groups import group_codes
 from stages.download.near_duplicates import near_duplicates, sketch
 from stages.download.source import BATCH_ROWS, UNLABELLED
 from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.terminal import visible, warn
 from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, SHARED_SENTENCE
 
 DIGEST_BYTES = 16  # Among a billion texts, two have the same digest by chance in one of 1e21 corpora.
@@ -183,7 +183,7 @@ def _labels(counts: Mapping[str, Any]) -> str:
     labels = counts.get("labels", {})
     if len(labels) > MAX_LISTED_LABELS:
         return f"{len(labels)}, each {min(labels.values())} to {max(labels.values())} times"
-    return ", ".join(f"{name} {count}" for name, count in labels.items()) or "none"
+    return ", ".join(f"{visible(name)} {count}" for name, count in labels.items()) or "none"
 
 
 LEAKS = {  # what two splits may have in common -> how it is said
@@ -212,4 +212,4 @@ def check_leakage(facts: Mapping[str, Sequence[Mapping[str, Any]]], on_leakage: 
             if first == "train" and kind in REFUSED and on_leakage == "error":
                 raise BadInput(f"{message}; remove them, or set download.on_leakage to warn ({rows}{more})")
             most = f": at most {shared['examples'] / sizes[second]:.4f} of an accuracy" if first == "train" else ""
-            print(f"download: warning: {message} ({rows}{more}){most}", file=sys.stderr)
+            warn(f"download: warning: {message} ({rows}{more}){most}")

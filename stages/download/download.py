@@ -20,6 +20,7 @@ from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json
 from stages.shared.runtime.splits import save_splits
+from stages.shared.runtime.terminal import say
 from stages.shared.task.metrics import MetricName
 from stages.shared.task.overlap import write_overlap
 from stages.shared.task.task import ProblemType, Task, write_task
@@ -74,7 +75,7 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
         splits = in_order(carve(splits, fractions, p.split_seed, scratch))
         # Data that is refused is refused before a checkpoint of gigabytes is fetched.
         facts, flags = describe(splits, label_names)
-        print(format_table(facts))
+        say(format_table(facts))
         check_leakage(facts, p.on_leakage)
         fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained, network_timeout)
         save_splits(splits, raw)

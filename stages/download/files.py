@@ -72,7 +72,7 @@ def _stored_names(file: Path, column: str) -> list[str] | None:
     if file_format(file) in TEXT_FORMATS:
         return None
     with open_typed(file) as (schema, _):
-        return stored_names(stored_feature(schema, column))
+        return stored_names(stored_feature(schema, column, str(file)))
 
 
 def _place(files: Sequence[Path]) -> str:

@@ -61,7 +61,7 @@ def read_glue(name: str, time_limit: float) -> Source:
     if name == "ax":
         kept = {split: table for split, table in source.tables.items() if split_kind(split) != "test"}
         repository = f"{REPOSITORY}:ax"
-        diagnostic, _ = read_tables(repository, REVISION, labelling, time_limit)
+        diagnostic, _, _ = read_tables(repository, REVISION, labelling, time_limit)
         places = {**source.places, **dict.fromkeys(diagnostic, repository)}
         source = replace(source, tables=kept | diagnostic, places=places)
     return replace(source, kind="glue", metrics=task.metrics)

@@ -5,8 +5,9 @@ Only what is certain is refused here: whether each tensor has its place in the m
 
 import importlib.util
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,25 @@ PLAIN_SIZES = (
 )
 LAYER, LAYERS = re.compile(r"(^|\.)encoder\.layer\.(\d+)\."), "num_hidden_layers"
 WHOLE_NUMBERS = ("vocab_size", "hidden_size", "intermediate_size", LAYERS)
+# What transformers takes apart when it reads a config: the type in JSON, and what a message calls it.
+KINDS = {
+    "architectures": (list, "a list of names"),
+    "id2label": (dict, "an object with a name for each number"),
+    "label2id": (dict, "an object with a number for each name"),
+    "problem_type": (str, "a text"),
+}
+
+# A size that no weights can have is memory that somebody will ask for. A layer has at least one tensor, unless layers
+# share theirs; a width is a side of a tensor; positions have a table, or are computed, and cost nothing.
+COUNTS, MAX_COUNT = re.compile(r"layer|block|group|expert"), 1000
+POSITIONS, MAX_POSITIONS = re.compile(r"position"), 2**24
+POSITION_TABLE = re.compile(r"position|wpe|pos_emb")
+AXIAL = ("reformer",)  # Its table of positions is two small ones, of rows and of columns.
+WIDTHS, MIN_WIDTH = re.compile(r"(^|_)(size|dim|d|n_embd|hidden|width|channels|buckets|embeddings)(_|$)"), 4096
+NO_WIDTHS = re.compile(r"chunk|window|cache|image|patch")
+LABELS, MAX_LABELS = re.compile(r"num_labels"), 2**20
+MAX_NUMBER = 2**31  # of any kind
+MAX_JSON_BYTES = 2**25  # of config.json and the index of shards; tokenizer.json is larger, but not read here
 
 
 class Tensor(NamedTuple):
@@ -66,6 +86,7 @@ def check_checkpoint(folder: Path, place: str) -> None:
     tensors = _read_tensors(folder, place)
     _check_names(tensors, place)
     _check_sizes(tensors, config, place)
+    _check_possible(tensors, config, f"{place}/config.json")
 
 
 def text_classifiers() -> list[str]:
@@ -93,19 +114,68 @@ def _check_config(config: Mapping[str, Any], file: str) -> None:
         )
     for key in WHOLE_NUMBERS:
         value = config.get(key)
-        if isinstance(value, str | float | bool | dict) or (isinstance(value, int) and value < 1):
-            raise BadInput(f"{file}: {key}: expected a whole number above 0, got {json.dumps(value)}")
-    if config.get("quantization_config"):
+        if value is not None and (type(value) is not int or value < 1):
+            raise BadInput(f"{file}: {key}: expected a whole number above 0, got {_quoted(value)}")
+    for key, (expected, words) in KINDS.items():
+        value = config.get(key)
+        if value is not None and not isinstance(value, expected):
+            raise BadInput(f"{file}: {key}: expected {words}, got {_quoted(value)}")
+    if any(key == "quantization_config" and value for key, value in _members(config)):
         raise BadInput(f"{file}: quantization_config: quantized weights cannot be trained; use those before it")
 
 
+def _check_possible(tensors: Mapping[str, Tensor], config: Mapping[str, Any], file: str) -> None:
+    """Refuses sizes that no model with these weights can have, whatever its type calls them."""
+    elements = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    tables = [max(tensor.shape, default=0) for name, tensor in tensors.items() if POSITION_TABLE.search(name)]
+    has_table = tables and config["model_type"] not in AXIAL
+    limits = (
+        (COUNTS, max(MAX_COUNT, len(tensors))),
+        (LABELS, MAX_LABELS),
+        (POSITIONS, max(MIN_WIDTH, *tables) if has_table else MAX_POSITIONS),
+        (WIDTHS, max(MIN_WIDTH, elements)),
+    )
+    for key, value in _members(config):
+        if type(value) is not int:
+            continue
+        limit = next((limit for pattern, limit in limits if pattern.search(key)), MAX_NUMBER)
+        limit = MAX_NUMBER if NO_WIDTHS.search(key) else limit
+        if abs(value) > limit:
+            raise BadInput(
+                f"{file}: {key} is {_quoted(value)}, more than a model with these weights can have ({limit}); "
+                "use the config.json that belongs to the weights"
+            )
+
+
+def _members(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the keys and values of an object, and those of what lies in it; what lies in a list has the list's key."""
+    rest: list[tuple[str, Any]] = list(config.items())
+    while rest:
+        key, value = rest.pop()
+        yield key, value
+        if isinstance(value, dict):
+            rest += value.items()
+        elif isinstance(value, list):
+            rest += ((key, member) for member in value)
+
+
+def _quoted(value: Any) -> str:
+    """Writes the beginning of a value of JSON."""
+    try:
+        return json.dumps(value)[:40]
+    except (ValueError, RecursionError):  # a number of more digits, or lists in more lists, than Python writes
+        return f"a {type(value).__name__}"
+
+
 def _read_object(folder: Path, name: str, place: str) -> dict[str, Any]:
+    if (folder / name).stat().st_size > MAX_JSON_BYTES:
+        raise BadInput(f"{place}/{name}: more than {MAX_JSON_BYTES // 2**20} MiB; download it anew")
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}/{name}: not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise BadInput(f"{place}/{name}: expected a JSON object, got {json.dumps(content)[:40]}")
+        raise BadInput(f"{place}/{name}: expected a JSON object, got {_quoted(content)}")
     return content
 
 
@@ -125,12 +195,15 @@ def _read_shards(folder: Path, place: str) -> dict[str, Tensor]:
     if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
         raise BadInput(f"{place}/{INDEX}: weight_map: expected the name of a file for each tensor")
     tensors: dict[str, Tensor] = {}
+    there = {file.name for file in folder.iterdir() if file.is_file()}
     for shard in sorted(set(shard_of.values())):
-        if Path(shard).name != shard:
-            raise BadInput(f"{place}/{INDEX}: {shard!r} leads out of the checkpoint; expected the name of a file in it")
-        if not (folder / shard).is_file():
+        if Path(shard).name != shard or shard == "..":
             raise BadInput(
-                f"{place}/{INDEX}: names {shard}, which is not there; download it too "
+                f"{place}/{INDEX}: {shard[:200]!r} leads out of the checkpoint; expected the name of a file in it"
+            )
+        if shard not in there:
+            raise BadInput(
+                f"{place}/{INDEX}: names {shard[:200]}, which is not there; download it too "
                 "(the files are called model-00001-of-00002.safetensors, and so on)"
             )
         found = _read_header(folder / shard, f"{place}/{shard}")
@@ -188,7 +261,8 @@ def _check_sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any], place
                     f"which asks for {tensor.shape[axis]}; use the config.json that belongs to the weights"
                 )
     layers = {int(match[2]) for match in map(LAYER.search, tensors) if match}
-    if layers and type(config.get(LAYERS)) is int and layers != set(range(config[LAYERS])):
+    number = config.get(LAYERS)
+    if layers and type(number) is int and (len(layers) != number or max(layers) != number - 1):
         raise BadInput(
             f"{place}/config.json: {LAYERS} is {config[LAYERS]}, but the weights are of {len(layers)} layers; "
             "use the config.json that belongs to the weights"

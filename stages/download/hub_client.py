@@ -7,8 +7,12 @@ bytes a second, where theirs wait for ever as long as a byte comes now and then;
 limit, where theirs obey any `Retry-After`; the first request that is given up ends those of other threads; it refuses
 an answer of another commit than the one that was asked for; and its message names the file, what came of it, how often
 and for how long it was tried.
+
+Credentials (a token, a name and password in HF_ENDPOINT) go to the host of HF_ENDPOINT alone, by this scheme and port,
+wherever a redirect leads. An answer that is read whole, as every answer but a file is, has a largest size.
 """
 
+import math
 import re
 import threading
 import time
@@ -17,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
-from huggingface_hub import set_client_factory
+from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils import httpx, parse_ratelimit_headers  # type: ignore[attr-defined]
 
 MIN_BYTES_PER_SECOND = 100  # A request that brings less, averaged over the whole time limit, is as good as dead.
@@ -26,6 +30,9 @@ TRANSIENT_ERRORS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProt
 MAX_ATTEMPTS = 12  # So many in a row may bring nothing new, however fast they bring what had come before.
 MAX_CONNECTION_ATTEMPTS = 3  # They take 1.5 s, so that nobody without a network waits for long.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 8.0  # Pauses between attempts double from the first to the longest.
+MAX_REDIRECTS = 20
+MAX_ANSWER_BYTES = 2**24  # As JSON in Python's memory such an answer may take half a gigabyte.
+CREDENTIALS = ("Authorization", "Cookie")
 COMMIT_IN_PATH = re.compile(r"/resolve/([0-9a-f]{40})/")
 CHECK_NETWORK = "check the network and run again, or use local files"
 CHECK_ENDPOINT = "check that HF_ENDPOINT is the Hub or a faithful mirror of it"
@@ -41,10 +48,12 @@ class Session:
     Args:
         time_limit: seconds for which a request may bring less than `MIN_BYTES_PER_SECOND`; the time between two
             requests does not count.
+        bounded: whether all of them together must end within the time limit, however much they bring.
     """
 
-    def __init__(self, time_limit: float) -> None:
+    def __init__(self, time_limit: float, bounded: bool = False) -> None:
         self.time_limit = time_limit
+        self.end = time.monotonic() + time_limit if bounded else math.inf
         self.failure: Unreachable | None = None
         self.closed = threading.Event()
         self.names: dict[str, str] = {}  # address of a storage host -> the file that the Hub keeps there
@@ -58,9 +67,9 @@ class Session:
 
 
 @contextmanager
-def open_session(time_limit: float) -> Iterator[Session]:
+def open_session(time_limit: float, bounded: bool = False) -> Iterator[Session]:
     """Makes every request of `huggingface_hub` and `datasets` in the block belong to one `Session`."""
-    session = Session(time_limit)
+    session = Session(time_limit, bounded)
     set_client_factory(lambda: _Client(session))
     try:
         yield session
@@ -73,7 +82,8 @@ class _Client(httpx.Client):
     """`httpx.Client` whose requests belong to a session; proxies and certificates are those of the environment."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__(follow_redirects=True)
+        # A small answer that was compressed may be a large one.
+        super().__init__(headers={"Accept-Encoding": "identity"})
         self.session = session
 
     def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
@@ -82,26 +92,25 @@ class _Client(httpx.Client):
         Raises:
             Unreachable: nothing, or too little, came within the time limit, or it is of another commit.
         """
-        transfer = _Transfer(self, request, options)
-        while True:
-            response = transfer.respond()
-            response.stream = _ResumedBody(transfer, response)
-            if stream:
-                return response
-            try:
-                response.read()
-                return response
-            except httpx.DecodingError as error:
-                # A compressed body broke off, and the rest of another compression does not go on where it stopped.
-                transfer.pause(_reason(error))
+        follows = options.pop("follow_redirects", httpx.USE_CLIENT_DEFAULT) is not False
+        transfer = _Transfer(self, request, options, follows)
+        response = transfer.respond()
+        response.stream = _ResumedBody(transfer, response, math.inf if stream else MAX_ANSWER_BYTES)
+        if not stream:
+            response.read()
+        return response
 
     def send_once(self, request: httpx.Request, options: dict[str, Any], seconds: float) -> httpx.Response:
         """Sends without repetition; a server that dribbles out its headers for `seconds` loses its connection."""
+        if not is_hub(request.url):
+            for header in CREDENTIALS:
+                request.headers.pop(header, None)
+            request.url = request.url.copy_with(username="", password="")
         timer = threading.Timer(seconds, self.close)
         timer.daemon = True
         timer.start()
         try:
-            return super().send(request, stream=True, **options)
+            return super().send(request, stream=True, follow_redirects=False, **options)
         finally:
             timer.cancel()
 
@@ -109,8 +118,9 @@ class _Client(httpx.Client):
 class _Transfer:
     """One request with its repetitions."""
 
-    def __init__(self, client: _Client, request: httpx.Request, options: dict[str, Any]) -> None:
+    def __init__(self, client: _Client, request: httpx.Request, options: dict[str, Any], follows: bool) -> None:
         self.client = client
+        self.follows = follows
         self.session = client.session
         self.request = request
         self.options = options
@@ -119,7 +129,7 @@ class _Transfer:
         self.limit = f"; execution.network_timeout_seconds: {self.session.time_limit:g}"  # to name in a message
         self.attempts = 0  # attempts in vain, since something came
         self.started = time.monotonic()
-        self.deadline = self.started + self.session.time_limit
+        self.deadline = min(self.started + self.session.time_limit, self.session.end)
         self.furthest = 0  # bytes of the body that have come, over all attempts
         self.counted = 0  # bytes of the body that were there when `attempts` began anew
         self.received = 0  # bytes since the deadline was moved, those that had come before included
@@ -134,20 +144,35 @@ class _Transfer:
             self.request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), silence)
             request = self._from(start, etag) if start else self.request
             try:
-                response = self.client.send_once(request, self.options, left + self.session.time_limit / 10)
+                response = self._follow(request, left + self.session.time_limit / 10)
             except TRANSIENT_ERRORS as error:
                 if self.client.is_closed:
                     raise self.give_up("no whole answer", self.limit) from None
                 most = MAX_CONNECTION_ATTEMPTS if isinstance(error, httpx.ConnectError) else MAX_ATTEMPTS
                 self.pause(_reason(error), max_attempts=most)
                 continue
-            self._check_commit(response)
-            if response.next_request is not None:
-                self.session.names[str(response.next_request.url)] = self.what
             if response.status_code not in TRANSIENT_STATUSES:
                 return response
             response.close()
             self.pause(_status(response), retry_after=_retry_after(response))
+
+    def _follow(self, request: httpx.Request, seconds: float) -> httpx.Response:
+        """Sends, and goes where redirects lead; their bodies, which httpx itself would read to the end, are left.
+
+        The address of a storage host names no commit, so the redirects that lead there are looked at too.
+        """
+        end = time.monotonic() + seconds
+        for _ in range(MAX_REDIRECTS):
+            response = self.client.send_once(request, self.options, max(0.0, end - time.monotonic()))
+            self._check(response)
+            if response.next_request is None:
+                return response
+            self.session.names[str(response.next_request.url)] = self.what
+            if not self.follows:
+                return response
+            response.close()
+            request = response.next_request
+        raise self.give_up(f"{MAX_REDIRECTS} redirects, and the last one leads on")
 
     def pause(self, reason: str, retry_after: float | None = None, max_attempts: int = MAX_ATTEMPTS) -> None:
         """Waits before the next attempt, or gives up where it would come too late.
@@ -174,10 +199,12 @@ class _Transfer:
         now = time.monotonic()
         self.furthest = max(self.furthest, position)
         self.received += size
+        if now >= self.session.end:
+            raise self.give_up("too slow", self.limit)
         if self.furthest - self.counted >= enough:
             self.counted, self.attempts = self.furthest, 0
         if self.received >= enough:
-            self.received, self.deadline = 0, now + self.session.time_limit
+            self.received, self.deadline = 0, min(now + self.session.time_limit, self.session.end)
         elif now >= self.deadline:
             raise self.give_up("too slow", self.limit)
 
@@ -197,24 +224,24 @@ class _Transfer:
             headers["If-Range"] = etag
         return httpx.Request(self.request.method, self.request.url, headers=headers, extensions=self.request.extensions)
 
-    def _check_commit(self, response: httpx.Response) -> None:
-        """Refuses what is not of the commit that was asked for.
-
-        The address of a storage host names no commit, so the redirects that led there are looked at too.
-        """
-        for answer in (*response.history, response):
-            commit = answer.headers.get("X-Repo-Commit")
-            if self.commit is not None and commit not in (None, self.commit):
-                response.close()
-                reason = f"{self.what}: asked for commit {self.commit}, the answer is of {commit}"
-                raise self.session.fail(reason, CHECK_ENDPOINT)
+    def _check(self, response: httpx.Response) -> None:
+        """Refuses what is not of the commit that was asked for, and what is compressed."""
+        commit = response.headers.get("X-Repo-Commit")
+        if self.commit is not None and commit not in (None, self.commit):
+            response.close()
+            reason = f"{self.what}: asked for commit {self.commit}, the answer is of {commit}"
+            raise self.session.fail(reason, CHECK_ENDPOINT)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            raise self.session.fail(f"{self.what}: the answer is compressed, which was not asked for", CHECK_ENDPOINT)
 
 
 class _ResumedBody(httpx.SyncByteStream):
-    """The body of a response, resumed where it broke off."""
+    """The body of a response, resumed where it broke off; one of more than `most` bytes is given up."""
 
-    def __init__(self, transfer: _Transfer, response: httpx.Response) -> None:
+    def __init__(self, transfer: _Transfer, response: httpx.Response, most: float) -> None:
         self.transfer = transfer
+        self.most = most
         self.etag = response.headers.get("ETag", "")
         self.stream: Any = response.stream
 
@@ -226,6 +253,9 @@ class _ResumedBody(httpx.SyncByteStream):
                     fresh, skip = chunk[skip:], max(0, skip - len(chunk))
                     position += len(fresh)
                     self.transfer.record(position, len(chunk))
+                    if position > self.most:
+                        self.close()
+                        raise self.transfer.give_up(f"the answer has more than {self.most // 2**20} MiB")
                     if fresh:
                         yield fresh
                 return
@@ -241,6 +271,12 @@ class _ResumedBody(httpx.SyncByteStream):
 
     def close(self) -> None:
         self.stream.close()
+
+
+def is_hub(url: httpx.URL) -> bool:
+    """Says whether an address is of the Hub's own host, by the same scheme and port."""
+    hub = httpx.URL(constants.ENDPOINT)
+    return bool((url.scheme, url.host, url.port) == (hub.scheme, hub.host, hub.port))
 
 
 def asked_for(url: httpx.URL) -> str:

@@ -1,6 +1,5 @@
 """The label column of each split as the source has it: which splits have labels, and texts that are cut into lists."""
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 from stages.download.column_types import is_list, is_number, is_text
 from stages.download.source import UNLABELLED, Source, split_kind
 from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.terminal import warn
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ def read_labels(source: Source) -> dict[str, Labels]:
                 f"{place}: the {split} split has no labels, or {UNLABELLED} throughout; training is steered by it"
             )
         if name in table.column_names and _all_unlabelled(table[name]) and pc.any(_is_unlabelled(train.values)).as_py():
-            print(
+            warn(
                 f"download: warning: {place}: every label of the {split} split is {UNLABELLED}, "
-                "which is a label of train too; it is taken for unlabelled",
-                file=sys.stderr,
+                "which is a label of train too; it is taken for unlabelled"
             )
     return {split: labels for split, labels in splits.items() if labels is not None}
 

@@ -23,7 +23,8 @@ from stages.download.source import BATCH_ROWS, Labelling
 from stages.download.stored_labels import decode_labels, stored_feature
 from stages.shared.runtime.errors import BadInput
 
-CSV_BLOCK_BYTES = 2**24  # A csv file is parsed in blocks of this size, and none of its rows may be longer.
+MAX_LINE_BYTES = 2**24  # A line is in memory whole, as JSON several times over.
+CSV_BLOCK_BYTES = MAX_LINE_BYTES  # A csv file is parsed in blocks of this size, and none of its rows may be longer.
 FORMAT = re.compile(r".*\.(?:(csv|tsv|jsonl)(?:\.gz)?|(parquet|arrow))")
 KNOWN_FORMATS = "csv|tsv|jsonl|parquet|arrow"
 TEXT_FORMATS = ("csv", "tsv", "jsonl")  # Their columns have no types: all are read as texts.
@@ -82,10 +83,10 @@ def _read_delimited(file: Path, split: str, labelling: Labelling) -> Batches:
 
 def _read_jsonl(file: Path, split: str, labelling: Labelling) -> Batches:
     """Yields the columns that are not texts as JSON, because their types are known at the end of the file only."""
-    open_text = gzip.open if file.suffix == ".gz" else open
     names: dict[str, None] = {}
     done = 0
-    with open_text(file, "rt", encoding="utf-8-sig") as lines:  # Some editors begin a file with a byte order mark.
+    check_lines(file, str(file))
+    with _opener(file)(file, "rt", encoding="utf-8-sig") as lines:  # Some editors begin a file with a byte order mark.
         while rows := list(islice(_objects(file, lines), BATCH_ROWS)):
             columns = {}
             for name in labelling.columns:
@@ -102,11 +103,36 @@ def _read_jsonl(file: Path, split: str, labelling: Labelling) -> Batches:
         labelling.columns_of(list(names), split, str(file))
 
 
+def check_lines(file: Path, place: str) -> None:
+    """Makes sure that no line of a file of lines is too long to be read; files of other formats have none.
+
+    Raises:
+        BadInput: one is.
+    """
+    if file_format(file) not in TEXT_FORMATS:
+        return
+    length = 0  # of the line that is being read
+    with _opener(file)(file, "rb") as stream:
+        while chunk := stream.read(2**20):
+            first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
+            length += len(chunk) if first < 0 else first
+            if length > MAX_LINE_BYTES:
+                raise BadInput(
+                    f"{place}: a line has more than {MAX_LINE_BYTES // 2**20} MiB; a row must fit into memory"
+                )
+            if last >= 0:
+                length = len(chunk) - last - 1
+
+
+def _opener(file: Path) -> Callable[..., Any]:
+    return gzip.open if file.suffix == ".gz" else open
+
+
 def _objects(file: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in filter(str.strip, lines):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{file}: not valid JSON: {error}: {line.strip()[:60]}") from None
         if not isinstance(row, dict):
             raise BadInput(f"{file}: expected a JSON object in every line, found {line.strip()[:60]}")
@@ -130,7 +156,7 @@ def _read_typed(file: Path, split: str, labelling: Labelling) -> Batches:
     """Yields the rows of a parquet or Arrow file, whose columns have types of their own."""
     with open_typed(file) as (schema, read_batches):
         columns = labelling.columns_of(schema.names, split, str(file))
-        feature = stored_feature(schema, labelling.label_column)
+        feature = stored_feature(schema, labelling.label_column, str(file))
         for batch in filter(len, read_batches(columns)):
             arrays = {name: _plain(batch[name]) for name in columns}
             if labelling.label_column in arrays:

@@ -12,11 +12,21 @@ from stages.download.source import UNLABELLED, Labelling
 from stages.shared.runtime.errors import BadInput
 
 
-def stored_feature(schema: pa.Schema, column: str) -> Any:
-    """Returns what `datasets` keeps of a column in the schema of its files; None where it keeps nothing."""
+def stored_feature(schema: pa.Schema, column: str, place: str) -> Any:
+    """Returns what `datasets` keeps of a column in the schema of its files; None where it keeps nothing.
+
+    Raises:
+        BadInput: what is kept there is not of its making.
+    """
     if b"huggingface" not in (schema.metadata or {}):
         return None
-    return Features.from_arrow_schema(schema).get(column)
+    try:
+        return Features.from_arrow_schema(schema).get(column)
+    except Exception as error:  # of any kind: the file may hold anything
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BadInput(
+            f"{place}: what `datasets` stored in its schema cannot be read ({reason}); write the file anew"
+        ) from None
 
 
 def stored_names(feature: Any) -> list[str] | None:

@@ -1,7 +1,6 @@
 """evaluate: data/{predictions,raw,overlap}/, data/epochs.npy, metrics/*.json -> metrics/ (scores, plots)."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from stages.evaluate.selection import selection_cost
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
+from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.groups import row_groups
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.metrics import METRICS
@@ -92,9 +92,9 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
         intervals += records
         for name, lines in plot_rows(task, split, logits, labels, bins).items():
             rows.setdefault(name, []).extend(lines)
-        print(f"{split}: {summary(split, (*task.metrics, 'loss'), records)}")
+        say(f"{split}: {summary(split, (*task.metrics, 'loss'), records)}")
     for warned in warnings:
-        print(f"evaluate: warning: {warned.split}: {warned.message}", file=sys.stderr)
+        warn(f"evaluate: warning: {warned.split}: {warned.message}")
     with publish(files.metrics, files.intervals, files.warnings, *files.plots) as outs:
         write_json(outs[0], metrics)
         write_records(outs[1], "intervals", intervals)

@@ -14,6 +14,7 @@ from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.splits import load_splits
+from stages.shared.runtime.terminal import say
 from stages.shared.task.groups import row_groups
 from stages.shared.task.overlap import read_overlap
 
@@ -38,4 +39,4 @@ def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
     with publish(files.page, files.card) as (page, card):
         page.write_text(render_page(run, splits, TEMPLATES), encoding="utf-8")
         card.write_text(render_card(run, pairs, TEMPLATES / "model_card.md"), encoding="utf-8")
-    print(summarize(run, files.page))
+    say(summarize(run, files.page))

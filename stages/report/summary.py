@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stages.report.inputs import RunSummary
+from stages.shared.runtime.terminal import visible
 
 
 def summarize(run: RunSummary, page_file: Path) -> str:
@@ -19,4 +20,4 @@ def summarize(run: RunSummary, page_file: Path) -> str:
                 line += f"  best constant answer {record['baseline']:.4f}"
             lines.append(line)
     lines += [f"warning: {warning['split']}: {warning['message']}" for warning in run.warnings]
-    return "\n".join([*lines, f"report: {page_file}"])
+    return "\n".join(map(visible, [*lines, f"report: {page_file}"]))

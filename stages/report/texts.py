@@ -5,17 +5,19 @@ from difflib import SequenceMatcher
 from itertools import groupby, pairwise
 from operator import itemgetter
 
+from stages.shared.runtime.terminal import visible
+
 LONGEST_CHARACTERS = 1500  # of a text that the page shows
 TOKEN = re.compile(r"\w+(?:[.,:'\u2019-]\w+)*|\W+?")  # 1,000.50 and o'clock are a word each
 WORD = re.compile(r"\w")
+PICTURES = {sign: chr(0x2400 + sign) for sign in range(0x20) if chr(sign) not in "\t\n\r"}
 
 Piece = tuple[str, bool]  # a run of characters, and whether it differs from the other text
 
 
 def show(text: str) -> str:
-    """Cuts a long text, and shows control characters, which HTML does not know, by their pictures."""
-    begin = text[:LONGEST_CHARACTERS]
-    shown = "".join(chr(0x2400 + ord(sign)) if ord(sign) < 0x20 and sign not in "\t\n\r" else sign for sign in begin)
+    """Cuts a long text, and makes it visible; control characters, which HTML does not know, by their pictures."""
+    shown = visible(text[:LONGEST_CHARACTERS].translate(PICTURES), keep="\t\n\r")
     rest = len(text) - LONGEST_CHARACTERS
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
 

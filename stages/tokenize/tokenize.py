@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -20,6 +19,7 @@ from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_records
 from stages.shared.runtime.splits import add_split, load_splits, stream_rows
+from stages.shared.runtime.terminal import warn
 from stages.tokenize.checkpoint import COUNT_EOS, count_ends, load_tokenizer
 
 RELATIVE_TYPES = ("xlnet",)  # models that tell token types apart without an embedding for them
@@ -69,10 +69,9 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
                     progress.update(len(uncut))
             facts.append({"split": name, **count(np.concatenate(lengths), p.max_length)})
             if facts[-1]["truncated"]:
-                print(
+                warn(
                     f"tokenize: {facts[-1]['truncated']} of {examples} {name} examples ({facts[-1]['share']:.1%}) "
-                    f"are longer than tokenize.max_length {p.max_length} and were cut",
-                    file=sys.stderr,
+                    f"are longer than tokenize.max_length {p.max_length} and were cut"
                 )
         write_records(truncation, "splits", facts)
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, se
 from stages.shared.model.loading import Accounts, counted, discrepancies, listed, load_classifier
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.rank import rank
+from stages.shared.runtime.terminal import warn
 from stages.shared.task.task import Task
 
 POOLER = "pooler"
@@ -208,4 +208,4 @@ def _is_constant(name: str) -> bool:
 
 def _say(line: str) -> None:
     if rank() == 0:
-        print(f"train: {line}", file=sys.stderr)
+        warn(f"train: {line}")

@@ -1,13 +1,13 @@
 """Trains to the end from whatever whole checkpoint there is, so that the end does not depend on interruptions."""
 
 import gc
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stages.shared.model.collectives import broadcast
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.rank import rank
+from stages.shared.runtime.terminal import warn
 from stages.shared.task.task import Task
 from stages.train.checkpoints import WEIGHTS, Rows, checkpoint_of, damage, latest, step_of
 from stages.train.trainer import ResumableTrainer, kept_row
@@ -54,7 +54,7 @@ def _pick(run: Path, task: Task, keep: str) -> Path | None:
     checkpoint, faults = latest(run, needed)
     outcome = f"going on from step {step_of(checkpoint)}" if checkpoint else "starting from the first step"
     if faults:
-        print(f"train: {'; '.join(faults)}: set aside, {outcome}", file=sys.stderr)
+        warn(f"train: {'; '.join(faults)}: set aside, {outcome}")
     elif checkpoint:
-        print(f"train: {outcome}", file=sys.stderr)
+        warn(f"train: {outcome}")
     return checkpoint

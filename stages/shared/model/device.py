@@ -9,6 +9,7 @@ import torch
 
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.rank import local_rank, rank
+from stages.shared.runtime.terminal import warn
 
 BF16_IN_HARDWARE = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel and AMD, and Arm's
 # What a processor says that picks a kernel in oneDNN, MKL or ATen.
@@ -62,15 +63,9 @@ def advise(stage: str, precision: str, device: torch.device) -> None:
     if device.type != "cpu" or not features or rank() > 0:
         return
     if precision == "bf16" and not features & BF16_IN_HARDWARE:
-        print(
-            f"{stage}: this processor has no bf16 in hardware; {stage}.precision: fp32 is faster here",
-            file=sys.stderr,
-        )
+        warn(f"{stage}: this processor has no bf16 in hardware; {stage}.precision: fp32 is faster here")
     if precision == "fp32" and features & BF16_IN_HARDWARE:
-        print(
-            f"{stage}: this processor has bf16 in hardware; {stage}.precision: bf16 is faster, with other digits",
-            file=sys.stderr,
-        )
+        warn(f"{stage}: this processor has bf16 in hardware; {stage}.precision: bf16 is faster, with other digits")
 
 
 def cpu_features() -> list[str]:

@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from stages.shared.runtime.errors import BadInput
@@ -23,6 +29,9 @@ class Accounts(NamedTuple):
 def load_classifier(folder: Path, **changes: Any) -> tuple[PreTrainedModel, Accounts]:
     """Loads the weights in fp32, and names of old kinds (gamma, beta) under those of today.
 
+    How attention and experts are computed is ours to choose: a name for it in config.json, which may be that of a
+    program on the Hub, is not heard.
+
     Args:
         changes: to config.json.
 
@@ -31,14 +40,16 @@ def load_classifier(folder: Path, **changes: Any) -> tuple[PreTrainedModel, Acco
     """
     disable_progress_bar()  # that for loading the weights
     try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, dtype=torch.float32, **changes)
+        config._attn_implementation = config._experts_implementation = None  # None: the best that torch has
         model, info = AutoModelForSequenceClassification.from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # whether one may be of another shape, the caller decides
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
-            **changes,
         )
     except MemoryError:
         raise

@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from stages.shared.runtime.terminal import warn
+
 # Each of these picks other arithmetic, hence other bits, without a trace in dvc.lock.
 REFUSED = (
     "ACCELERATE_MIXED_PRECISION",
@@ -45,6 +47,24 @@ SET = {
 }
 # What `torchrun` tells its workers; from anybody else (a cluster's scheduler) it makes a lone process wait for others.
 LAUNCHER = ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+# Where libraries keep what they may need again, below the project's own cache: variable -> folder. Elsewhere it would
+# be an input nobody declared, for another project may have filled it; and a user may have no home folder.
+CACHES = {
+    "CUDA_CACHE_PATH": "cuda",
+    "HF_ASSETS_CACHE": "assets",
+    "HF_DATASETS_CACHE": "datasets",
+    "HF_EVALUATE_CACHE": "evaluate",
+    "HF_METRICS_CACHE": "metrics",
+    "HF_MODULES_CACHE": "modules",
+    "HF_XET_CACHE": "xet",
+    "MPLCONFIGDIR": "matplotlib",
+    "NUMBA_CACHE_DIR": "numba",
+    "PYTORCH_KERNEL_CACHE_PATH": "torch_kernels",
+    "TORCHINDUCTOR_CACHE_DIR": "torch_inductor",
+    "TORCH_EXTENSIONS_DIR": "torch_extensions",
+    "TORCH_HOME": "torch",
+    "TRITON_CACHE_DIR": "triton",
+}
 PARENT = os.getppid()  # whoever started this program, seen before the imports that take seconds
 OFFLINE = ("HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_HUB_OFFLINE")
 
@@ -57,10 +77,7 @@ def seal() -> None:
     """
     for name in REFUSED:
         if os.environ.get(name):
-            print(
-                f"environment: {name}={os.environ[name]} would change the results behind dvc.lock's back; unset it",
-                file=sys.stderr,
-            )
+            warn(f"environment: {name}={os.environ[name]} would change the results behind dvc.lock's back; unset it")
             raise SystemExit(2)
     for name in list(os.environ):
         if name.startswith(DROPPED_PREFIXES):
@@ -69,21 +86,46 @@ def seal() -> None:
         for name in LAUNCHER:
             os.environ.pop(name, None)
     os.environ.update(SET)
-    # Library caches are an input nobody declared: what another project left there must not be found.
-    cache = Path(".scratch/cache").absolute()
-    os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")
-    os.environ["HF_MODULES_CACHE"] = str(cache / "modules")
+    os.environ.update({name: str(_cache(folder)) for name, folder in CACHES.items()})
     if not sys.stderr.isatty():
         os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
 def go_online() -> None:
-    """Lifts the offline switches; only `download` may call it, before any Hub library is imported."""
+    """Lifts the offline switches; only `download` may call it, before any Hub library is imported.
+
+    The Hub's cache is the user's, if it can be written, for the same checkpoint serves many projects.
+    """
     for name in OFFLINE:
         os.environ.pop(name, None)
     # Xet's own protocol goes past the client that can resume and give up; the Hub serves every file over HTTP too.
     os.environ["HF_HUB_DISABLE_XET"] = "1"
+    get = os.environ.get
+    home = get("HF_HOME") or f"{get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    if not _is_writable(get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"):
+        os.environ["HF_HUB_CACHE"] = str(_cache("hub"))
+    if not os.access(_expanded(get("HF_TOKEN_PATH") or f"{home}/token"), os.R_OK):
+        # There is no token, but where its folder cannot be entered the library would stumble over that.
+        os.environ["HF_TOKEN_PATH"] = str(_cache("token"))
+
+
+def _cache(name: str) -> Path:
+    return Path(".scratch/cache").absolute() / name
+
+
+def _is_writable(folder: str) -> bool:
+    """Says whether a folder, or what of its path is there, can be written to; nothing is made for that."""
+    path = Path(_expanded(folder))
+    try:
+        there = next(part for part in (path, *path.parents) if part.exists())
+    except OSError:  # a folder on the way to it cannot be entered
+        return False
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _expanded(path: str) -> str:
+    return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111  (as the Hub's library: a user may have no home)
 
 
 seal()

@@ -19,6 +19,7 @@ from stages.shared.runtime.params import read_params
 from stages.shared.runtime.publish import is_full_disk, write_json
 from stages.shared.runtime.rank import is_worker, rank, record
 from stages.shared.runtime.snapshot import refuse_changes, snapshot
+from stages.shared.runtime.terminal import warn
 
 SCRATCH = Path(".scratch")
 LOCK_SECONDS = 20.0  # a stage whose dvc was killed dies at once, but its memory takes a while to be given back
@@ -104,7 +105,7 @@ def _end(name: str, status: int, line: str) -> None:
     if is_worker():
         record(line)
     else:
-        print(f"{name}: {line}", file=sys.stderr)
+        warn(f"{name}: {line}")
     raise SystemExit(status) from None
 
 
