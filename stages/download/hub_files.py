@@ -254,7 +254,7 @@ def _from_hub(repository: Repository, file: HubFile, target: Path, progress: Any
     with get_session().stream("GET", url, headers=build_hf_headers()) as response, target.open("wb") as copy:
         if not response.is_success:
             raise Refused(response)
-        return _fault(file, response.iter_raw(CHUNK_BYTES), copy, progress)
+        return _fault(file, response.iter_raw(), copy, progress)
 
 
 def _fault(file: HubFile, chunks: Iterable[bytes], copy: Any, progress: Any = None) -> str:
