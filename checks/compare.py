@@ -21,6 +21,7 @@ from typing import Any
 
 from checks import cli
 from checks.lock import find_mismatches
+from checks.made_from import find_foreign
 from checks.paired import (
     ALPHA,
     APART,
@@ -115,9 +116,17 @@ def choose_revisions(repo: Any, old: str | None, new: str | None) -> tuple[Revis
 
 def warn_of_stale(new: Revision) -> None:
     """Says on stderr if the workspace's predictions are not those of its parameters and code."""
-    if new.commit is None and (reasons := find_mismatches(new.repo, new.lock).reasons):
+    if new.commit is None and (reasons := (mismatches := find_mismatches(new.repo, new.lock)).reasons):
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        warn(f"compare: warning: {reasons[0]}{more}: run `dvc repro` first")
+        remedy = "" if mismatches.foreign else ": run `dvc repro` first"
+        warn(f"compare: warning: {reasons[0]}{more}{remedy}")
+
+
+def warn_of_foreign(revision: Revision) -> None:
+    """Says on stderr if a commit's predictions were not made from what its dvc.lock says, as after some merges."""
+    if revision.commit is not None:
+        for line in find_foreign(revision.lock, revision.text):
+            warn(f"compare: warning: {revision.name}: {line}")
 
 
 # Printing
@@ -247,6 +256,8 @@ def main(arguments: Sequence[str]) -> int:
         asked = Asked(options.alpha, read_margins(options.margin), options.flips)
         old, new = choose_revisions(repo, options.old, options.new)
         warn_of_stale(new)
+        for revision in (old, new):
+            warn_of_foreign(revision)
         p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
         say(options.form(compare(old, new, p, asked)))
         return 0

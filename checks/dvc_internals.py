@@ -3,20 +3,27 @@
 No other module of `checks` imports more of DVC than `dvc.repo.Repo` and `dvc.exceptions`.
 """
 
+import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvc.exceptions import DvcException
 from dvc.fs import GitFileSystem
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.stage.cache import _can_hash
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
 from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils.serialize import parse_yaml
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
+from voluptuous import Invalid
+
+from checks.cli import Unanswerable
 
 
 @dataclass(frozen=True)
@@ -47,34 +54,122 @@ def content_of(repo: Any, path: str, revision: str | None = None) -> Content:
     return Content(str(tree.hash_info.value), _files(tree))
 
 
-def cached_listing(repo: Any, md5: str) -> dict[str, str] | None:
+class DamagedObject(Unanswerable):
+    """A file of DVC's cache is not what its name, a hash, says; nothing may be concluded from it."""
+
+
+def cached_object(repo: Any, md5: str, what: str) -> Path | None:
+    """Returns where DVC's cache has a file, or the listing of a folder; None if it does not.
+
+    Why: DVC compares hashes when it writes an object, and believes the name of one that nobody may write to afterwards.
+
+    Args:
+        what: the out that it belongs to, for the message.
+
+    Raises:
+        DamagedObject: it has other bytes.
+    """
+    file = Path(repo.cache.local.oid_to_path(md5))
+    try:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DamagedObject(f"{what}: its object {file} in DVC's cache cannot be read: {error.strerror}") from None
+    if found != md5.removesuffix(".dir"):
+        raise DamagedObject(
+            f"{what}: its object {file} in DVC's cache is damaged: its MD5 is {found}; "
+            "delete it, then `dvc pull` or `dvc repro` brings it back"
+        )
+    return file
+
+
+def cached_listing(repo: Any, md5: str, what: str) -> dict[str, str] | None:
     """Returns the files of a folder that DVC's cache knows, as `Content.files`; None if it does not.
 
     Why: DVC's own `DVCFileSystem` reads a revision's whole index first, with that revision's remotes.
+
+    Raises:
+        DamagedObject: the cached listing has other bytes than its name says.
     """
+    if cached_object(repo, md5, what) is None:
+        return None
     try:
         return _files(Tree.load(repo.cache.local, HashInfo("md5", md5)))
     except (FileNotFoundError, ObjectFormatError):
         return None
 
 
+def cached_files(repo: Any, md5: str, what: str) -> dict[str, Path] | None:
+    """Returns where DVC's cache has the files of an out, by their names in its folder; of a file, by ".".
+
+    Returns:
+        None if the cache lacks one of them.
+
+    Raises:
+        DamagedObject: one of them, or the folder's listing, has other bytes than its name says.
+    """
+    listing = cached_listing(repo, md5, what) if md5.endswith(".dir") else {".": md5}
+    if listing is None:
+        return None
+    files = {
+        name: cached_object(repo, value, what if name == "." else f"{what}/{name}") for name, value in listing.items()
+    }
+    return {name: file for name, file in files.items() if file} if all(files.values()) else None
+
+
+def lock_schema_error(content: Any) -> str | None:
+    """Says what is wrong with a dvc.lock that was read; None: nothing. Why: DVC's message is "validation failed"."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(content)
+    except Invalid as error:
+        return str(error)
+    return None
+
+
 def _files(tree: Any) -> dict[str, str]:
     return {"/".join(key): value.value for key, (_, value) in tree.iteritems()}
 
 
-def cached_file(repo: Any, md5: str) -> Path:
-    """Returns where DVC's cache has a file, or would have it. Why: the same as for `cached_listing`."""
-    return Path(repo.cache.local.oid_to_path(md5))
+def pull(repo: Any, md5: str, what: str) -> None:
+    """Fetches the objects of an out from the default remote.
+
+    Why: `dvc fetch` takes no hashes, old revisions know old remotes, and DVC believes what a remote sends.
+
+    Raises:
+        DamagedObject: an object came with other bytes than its name says; it is not kept.
+    """
+    _pull_objects(repo, {md5: what})
+    if md5.endswith(".dir"):
+        listing = cached_listing(repo, md5, what) or {}
+        _pull_objects(repo, {value: f"{what}/{name}" for name, value in listing.items()})
 
 
-def pull(repo: Any, hashes: Iterable[str]) -> None:
-    """Fetches objects from the default remote. Why: `dvc fetch` takes no hashes, and old revisions know old remotes."""
-    repo.cloud.pull([HashInfo("md5", md5) for md5 in hashes])
+def _pull_objects(repo: Any, names: dict[str, str]) -> None:
+    missing = [md5 for md5 in names if not Path(repo.cache.local.oid_to_path(md5)).exists()]
+    if not missing:
+        return
+    try:
+        repo.cloud.pull([HashInfo("md5", md5) for md5 in missing])
+        for md5 in missing:
+            cached_object(repo, md5, names[md5])
+    except DamagedObject:
+        raise _came_damaged(repo, md5, names[md5]) from None
+    except ObjectFormatError:  # of a listing, which comes alone, that is no JSON any more
+        raise _came_damaged(repo, missing[0], names[missing[0]]) from None
+
+
+def _came_damaged(repo: Any, md5: str, what: str) -> DamagedObject:
+    Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
+    return DamagedObject(
+        f"{what}: its object {md5} came damaged from the remote, and is not kept; delete it there, "
+        "then `dvc push` from where the data are whole, or `dvc repro`"
+    )
 
 
 def find_commit(repo: Any, name: str) -> str | None:
     """Finds the commit of a branch, tag, commit or experiment. Why: Git does not know experiments by their names."""
-    from dvc.exceptions import DvcException
     from dvc.scm import resolve_rev  # here, since it brings all of DVC's Git backends
     from scmrepo.exceptions import SCMError
 
@@ -112,6 +207,9 @@ def cached_outs(stage: Any, inputs_changed: bool, restored: list[Any]) -> list[A
     """Finds the outs that `dvc repro` would check out instead of running the stage; empty: it would run.
 
     Why: this is DVC's own `StageCache.restore`, whose dry mode looks for the inputs of the last run, not of the next.
+
+    Raises:
+        DamagedObject: what DVC would bring back has other bytes than when it was written.
     """
     entry = None
     if not inputs_changed and all(out.hash_info for out in stage.outs):
@@ -121,9 +219,38 @@ def cached_outs(stage: Any, inputs_changed: bool, restored: list[Any]) -> list[A
         for dep in stage.deps:
             dep.hash_info = coming_hash(dep, restored) or dep.hash_info
         with suppress(FileNotFoundError):
-            entry = stage.repo.stage_cache._load(stage) if _can_hash(stage) else None
+            entry = _run_cache_entry(stage) if _can_hash(stage) else None
     run = entry and stage.repo.stage_cache._create_stage(entry, wdir=stage.wdir)
-    return run.outs if run and run.outs_cached() else []
+    if not run or any(cached_files(stage.repo, out.hash_info.value, str(out)) is None for out in run.outs):
+        return []
+    return list(run.outs)
+
+
+def _run_cache_entry(stage: Any) -> Any:
+    """Returns the newest record of the run cache for a stage's inputs; None if there is none.
+
+    Why: DVC deletes a record that it cannot read, and believes one whose name, a hash, does not fit.
+    """
+    cache = stage.repo.stage_cache
+    for file in Path(cache._get_cache_dir(_get_stage_hash(stage))).glob("*"):
+        try:
+            whole = _get_cache_hash(parse_yaml(file.read_text(encoding="utf-8"), str(file))) == file.name
+        except (DvcException, UnicodeDecodeError, AttributeError, TypeError):
+            whole = False
+        if not whole:
+            raise DamagedObject(f"{stage.addressing}: its record {file} in DVC's run cache is damaged; delete it")
+    return cache._load(stage)
+
+
+def check_listings(stage: Any) -> None:
+    """Looks at the cached listings of the folders that a stage reads and writes. Why: `dvc status` believes them.
+
+    Raises:
+        DamagedObject: one has other bytes than its name says.
+    """
+    for entry in (*(dep for dep in stage.deps if dep not in stage.params), *stage.outs):
+        if entry.hash_info and entry.hash_info.isdir:
+            cached_listing(stage.repo, entry.hash_info.value, str(entry))
 
 
 def holder(dep: Any, outs: Iterable[Any]) -> Any:

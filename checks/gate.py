@@ -158,9 +158,10 @@ def judge_all(rules: Sequence[Rule], new: Revision) -> list[Ruling]:
     Raises:
         Unanswerable: its metrics are not those of its parameters, code and data.
     """
-    reasons = find_mismatches(new.repo, new.lock).reasons
-    if reasons:
-        raise cli.Unanswerable(f"the metrics are not those of the workspace: {reasons[0]}; run `dvc repro`")
+    mismatches = find_mismatches(new.repo, new.lock)
+    if mismatches.reasons:
+        remedy = "" if mismatches.foreign else "; run `dvc repro`"
+        raise cli.Unanswerable(f"the metrics are not those of the workspace: {mismatches.reasons[0]}{remedy}")
     p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
     return [judge(rule, new, p) for rule in rules]
 

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from checks.cli import Unanswerable
-from checks.dvc_internals import content_of
-from checks.revisions import folder_changes
+from checks.dvc_internals import cached_listing, content_of
+from checks.made_from import find_foreign
+from checks.revisions import added_data, folder_changes
 
 MOST_FILES_NAMED = 5  # of a folder; the rest is counted, so that a new data set leaves the other reasons in sight
 
@@ -24,11 +25,13 @@ class Mismatches:
 
     stages: dict[str, list[str]]  # those that would run, in the order of dvc.yaml, each with its reasons
     leftovers: list[str]  # what the lock knows of stages that dvc.yaml does not have; no reason to run one
+    foreign: list[str] = field(default_factory=list)  # stages whose outputs are of other inputs; DVC cannot see it
 
     @property
     def reasons(self) -> list[str]:
         """All of them, each once: most code is read by several stages."""
-        return list(dict.fromkeys([*self.leftovers, *(why for reasons in self.stages.values() for why in reasons)]))
+        changed = (why for reasons in self.stages.values() for why in reasons)
+        return list(dict.fromkeys([*self.foreign, *self.leftovers, *changed]))
 
 
 def find_mismatches(repo: Any, lock: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Mismatches:
@@ -59,7 +62,8 @@ def find_mismatches(repo: Any, lock: Mapping[str, Any], params: Mapping[str, Any
         reasons += tree.changes(dict(outs_of(stage)), entry.get("outs", []))
         if reasons:
             found[name] = reasons if name in lock else [f"{name}: not in dvc.lock"]
-    return Mismatches(found, [f"{name}: in dvc.lock, but not in dvc.yaml" for name in lock if name not in stages])
+    leftovers = [f"{name}: in dvc.lock, but not in dvc.yaml" for name in lock if name not in stages]
+    return Mismatches(found, leftovers, [] if inputs_only else find_foreign(lock, tree.text))
 
 
 class _Tree:
@@ -69,6 +73,7 @@ class _Tree:
         self.repo, self.root = repo, Path(repo.root_dir)
         self.passed_over = [self.whole(path) for path in passed_over]  # whatever is there, or lies in there
         self.last_made = self.hashes(out for entry in lock.values() for out in entry.get("outs", []))
+        self.added = {self.whole(path): md5 for path, md5 in added_data(self.root).items()}
         self.contents: dict[tuple[Path, str], list[str]] = {}  # most code is read by several stages
 
     def changes(self, listed: Iterable[str], recorded: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -91,9 +96,7 @@ class _Tree:
         """Says what a file or folder has become; of a folder's files, as long as somebody knows the old ones."""
         name, wording = self.short(path), "that dvc.lock was made with"
         if not path.exists():
-            # What `dvc add` keeps may not have been pulled, and its .dvc file is in Git.
-            added = any(Path(f"{parent}.dvc").is_file() for parent in (path, *path.parents))
-            return [] if added else [f"{name}: not in the workspace"]
+            return self.added_changes(path, md5)
         now = content_of(self.repo, str(path))
         if now.md5 == md5:
             return []
@@ -105,6 +108,24 @@ class _Tree:
             for file, word in changes.items()
         ]
         return named(name, lines) or [f"{name} is not the folder {wording}"]
+
+    def added_changes(self, path: Path, md5: str) -> list[str]:
+        """The same of what is not there: `dvc add` may keep it and nobody have pulled it; its .dvc file is in Git."""
+        name = self.short(path)
+        holder = next((parent for parent in (path, *path.parents) if parent in self.added), None)
+        if holder is None:
+            return [f"{name}: not in the workspace"]
+        if holder == path:
+            return [] if self.added[path] == md5 else [f"{name}.dvc is of other data than dvc.lock was made with"]
+        files = cached_listing(self.repo, self.added[holder], self.short(holder)) or {}
+        now = files.get(path.relative_to(holder).as_posix())  # None also where nobody here knows the folder's files
+        reason = f"{self.short(holder)}.dvc has another {name} than dvc.lock was made with"
+        return [] if now in (None, md5) else [reason]
+
+    def text(self, path: str) -> str | None:
+        """Returns what a text file holds; None if there is none."""
+        file = self.root / path
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
     def hashes(self, items: Iterable[Mapping[str, Any]]) -> dict[Path, str]:
         """Returns the hashes that a lock has, by whole paths."""

@@ -1,7 +1,10 @@
 """What a revision made: its files in Git, and its outs in DVC's cache; nothing is checked out and nothing runs."""
 
 import json
+import os
+import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,27 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from checks.cli import Unanswerable
-from checks.dvc_internals import Content, cached_file, cached_listing, content_of, find_commit, pull
+from checks.dvc_internals import (
+    Content,
+    DamagedObject,
+    cached_files,
+    cached_listing,
+    content_of,
+    find_commit,
+    lock_schema_error,
+    pull,
+)
 
+LOCK_FILE = "dvc.lock"
 WORKSPACE = "workspace"
+NO_HASHES = {"path", "hash", "size", "nfiles", "isexec"}  # what an input or output in dvc.lock has besides its hash
+DVC_FILES = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
 MOST_COMMITS = 10  # of a path in Git, searched for the content that dvc.lock records; 0.01 to 0.03 s each
 
 
 def git(root: Path, *arguments: str) -> str | None:
     """Runs git and returns what it says, stripped; None if it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", errors="replace")
     return None if done.returncode else done.stdout.strip()
 
 
@@ -40,7 +55,7 @@ class Revision:
         """Returns a text file that is in Git; None if the revision has none."""
         if self.commit is None:
             file = self.root / path
-            return file.read_text(encoding="utf-8") if file.is_file() else None
+            return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
         return git(self.root, "show", f"{self.commit}:./{path}")
 
     def json(self, path: str) -> Any:
@@ -62,15 +77,12 @@ class Revision:
         """The stages of the revision's dvc.lock.
 
         Raises:
-            Unanswerable: there is none, or it cannot be read.
+            Unanswerable: there is none, or it is not what DVC writes.
         """
-        text = self.text("dvc.lock")
+        text = self.text(LOCK_FILE)
         if text is None:
             raise Unanswerable(f"{self.name}: no dvc.lock; run `dvc repro` there and commit it")
-        try:
-            return dict(YAML(typ="safe", pure=True).load(text)["stages"])
-        except (YAMLError, LookupError, TypeError, ValueError):
-            raise Unanswerable(f"{self.name}: dvc.lock is broken; `dvc repro` there makes it anew") from None
+        return _read_lock(text, self.name, self.commit is not None)
 
     def hash(self, out: str) -> str:
         """Returns the hash that dvc.lock records for an out.
@@ -96,36 +108,103 @@ class Revision:
         Raises:
             Unanswerable: they are nowhere.
         """
-        md5 = self.hash(out)
-        found = self._cached(md5) or self._in_workspace(out, md5)
+        remedy = f"`git checkout {self.name}` and `dvc repro` make it anew" if self.commit else "run `dvc repro`"
+        return self._find(out, self.hash(out), self.commit is None, remedy)
+
+    def added_files(self, path: str, md5: str) -> dict[str, Path]:
+        """The same of data of `dvc add`, by the hash in their .dvc file.
+
+        Raises:
+            Unanswerable: the files are nowhere, or one of them is damaged.
+        """
+        return self._find(path, md5, True, f"`dvc push {path}.dvc` from where the data are makes them known")
+
+    def _find(self, path: str, md5: str, may_be_here: bool, remedy: str) -> dict[str, Path]:
+        what = f"{self.name}: {path}"
+        found = cached_files(self.repo, md5, what) or (self._in_workspace(path, md5) if may_be_here else None)
         if found is None:
             try:
-                pull(self.repo, [md5])
-                pull(self.repo, (_listing(self.repo, md5) or {}).values())
+                pull(self.repo, md5, what)
+            except DamagedObject:
+                raise
             except (DvcException, OSError):
                 pass  # there is no remote, or it lacks them or does not answer: that they are nowhere is said below
-            found = self._cached(md5)
+            found = cached_files(self.repo, md5, what)
         if found is None:
-            remedy = f"`git checkout {self.name}` and `dvc repro` make it anew" if self.commit else "run `dvc repro`"
-            raise Unanswerable(f"{self.name}: {out} is neither in the cache nor in a remote; {remedy}")
+            raise Unanswerable(f"{what} is neither in the cache nor in a remote; {remedy}")
         return found
 
-    def _cached(self, md5: str) -> dict[str, Path] | None:
-        listing = _listing(self.repo, md5)
-        files = {name: cached_file(self.repo, value) for name, value in (listing or {}).items()}
-        return files if listing is not None and all(file.exists() for file in files.values()) else None
-
-    def _in_workspace(self, out: str, md5: str) -> dict[str, Path] | None:
-        path = self.root / out
-        if self.commit is not None or not path.exists():
+    def _in_workspace(self, path: str, md5: str) -> dict[str, Path] | None:
+        place = self.root / path
+        if not place.exists():
             return None
-        content = content_of(self.repo, str(path))
+        content = content_of(self.repo, str(place))
         names = ["."] if content.files is None else content.files
-        return {name: path / name for name in names} if content.md5 == md5 else None
+        return {name: place / name for name in names} if content.md5 == md5 else None
 
 
-def _listing(repo: Any, md5: str) -> dict[str, str] | None:
-    return cached_listing(repo, md5) if md5.endswith(".dir") else {".": md5}
+def added_data(root: Path) -> dict[str, str]:
+    """Returns the hashes in the .dvc files of `dvc add` and its kin, by the paths of their data in the project.
+
+    Raises:
+        Unanswerable: a .dvc file cannot be read.
+    """
+    found = {}
+    for name in filter(None, (git(root, *DVC_FILES) or "").split("\0")):
+        if not (root / name).is_file():
+            continue
+        try:
+            content = YAML(typ="safe", pure=True).load(root / name)
+            folder = Path(name).parent / content.get("wdir", ".")
+            for out in content.get("outs", []):
+                if out.get("hash") == "md5" and "md5" in out:  # else not in DVC's cache, or in that of DVC 2
+                    found[Path(os.path.normpath(folder / out["path"])).as_posix()] = out["md5"]
+        except (YAMLError, LookupError, TypeError, AttributeError) as error:
+            raise Unanswerable(f"{name}: not as `dvc add` writes it: {_in_a_line(error)}") from None
+    return found
+
+
+def _read_lock(text: str, name: str, committed: bool) -> dict[str, Any]:
+    """Reads the text of a dvc.lock.
+
+    Raises:
+        Unanswerable: DVC did not write it so, or was killed as it did.
+    """
+    remedy = "`git checkout dvc.lock` brings the committed one back"
+    if committed:
+        remedy = "take dvc.lock from another commit, or delete it, and run `dvc repro`"
+    broken = None
+    if not text.strip():
+        broken = "empty, as when DVC was killed while it wrote it"
+    elif re.search(r"^(<{7}|={7}|>{7}|\|{7})( |$)", text, re.MULTILINE):
+        broken = "left with the marks of a merge's conflict"
+        remedy = "`git checkout --ours dvc.lock`, or `--theirs`, takes one side's, and `dvc repro` makes it anew"
+    else:
+        try:
+            content = YAML(typ="safe", pure=True).load(text)
+        except YAMLError as error:
+            broken = f"no YAML ({_in_a_line(error)})"
+        else:
+            broken = lock_schema_error(content) or _without_hash(content)
+            broken = broken and f"not whole ({_in_a_line(broken)})"
+    if broken:
+        raise Unanswerable(f"{name}: dvc.lock is broken: {broken}; {remedy}")
+    return dict(content["stages"])
+
+
+def _in_a_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _without_hash(lock: Mapping[str, Any]) -> str | None:
+    """Names an input or output that a lock has without its hash, which a cut-off file ends in."""
+    if not lock.get("stages"):
+        return "it has no stages"
+    for stage, entry in lock.get("stages", {}).items():
+        for item in (*entry.get("deps", []), *entry.get("outs", [])):
+            if item.keys() <= NO_HASHES:
+                return f"{stage}: {item['path']} has no hash"
+    return None
 
 
 def find_revision(repo: Any, name: str) -> Revision:
@@ -162,7 +241,7 @@ def folder_changes(repo: Any, path: Path, md5: str) -> dict[str, str] | None:
     Returns:
         None if nobody knows the old files: DVC's cache has the folders that stages made, and Git has others.
     """
-    before = cached_listing(repo, md5)
+    before = cached_listing(repo, md5, str(path)) if md5.endswith(".dir") else None
     if before is None:
         found = find_in_git(repo, path, md5)
         before = found[1].files if found else None

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,8 +23,10 @@ from dvc.repo import Repo
 
 from checks import cli
 from checks.artifacts import Agreement, FileComparison, Tolerance, compare_files
+from checks.dvc_internals import DamagedObject, cached_files
 from checks.lock import Mismatches, find_mismatches, read_sections, read_stages
-from checks.revisions import WORKSPACE, Revision, find_revision, git
+from checks.revisions import LOCK_FILE, WORKSPACE, Revision, added_data, find_revision, git
+from stages.shared.runtime.made_from import FOLDER
 from stages.shared.runtime.terminal import say, visible
 
 ENVIRONMENT = "metrics/environment.json"
@@ -73,8 +75,12 @@ def verify(revision: Revision, tolerance: Tolerance) -> Reproduction:
     Raises:
         Unanswerable: the revision has no lock, or its pipeline does not run.
     """
+    old_lock = revision.lock
+    for out in (out for entry in old_lock.values() for out in entry.get("outs", [])):
+        # damage is told before hours of work
+        cached_files(revision.repo, out["md5"], f"{revision.name}: {out['path']}")
     with clean_clone(revision) as clone, tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        kept, old_lock = Path(folder), revision.lock
+        kept = Path(folder)
         for out in (out for entry in old_lock.values() for out in entry.get("outs", [])):
             copy_missing(out["path"], clone, kept)  # those in Git, before they are made anew
         with Repo(str(clone)) as repo:
@@ -108,42 +114,77 @@ def verify(revision: Revision, tolerance: Tolerance) -> Reproduction:
 
 def quick(revision: Revision) -> Mismatches:
     """Says what in a revision does not belong together, without running a stage."""
-    with clean_clone(revision) as clone, Repo(str(clone)) as repo:
-        mismatches = find_mismatches(repo, revision.lock)
+    lock = revision.lock
+    with clean_clone(revision, by_hash=True) as clone, Repo(str(clone)) as repo:
+        mismatches = find_mismatches(repo, lock)
         if not mismatches.stages:
             repo.index.graph  # noqa: B018  (DVC reads all of dvc.yaml, and says what it does not understand)
         return mismatches
 
 
 @contextmanager
-def clean_clone(revision: Revision) -> Iterator[Path]:
-    """Yields a clone at a revision, with nothing that Git does not know but the user's data and checkpoint files."""
+def clean_clone(revision: Revision, by_hash: bool = False) -> Iterator[Path]:
+    """Yields a clone at a revision, with nothing that Git does not know but the user's data and checkpoint files.
+
+    Args:
+        by_hash: data that DVC knows by their hash (`dvc add`) are left out, wherever that tells what they are.
+
+    Raises:
+        Unanswerable: what `dvc add` keeps is in no cache, no remote and not in the workspace.
+    """
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         clone = Path(folder) / "project"
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(revision.root), str(clone)], check=True)
         subprocess.run(["git", "checkout", "--quiet", "--detach", str(revision.commit)], cwd=clone, check=True)
-        params = read_sections(clone, "download")["download"]
-        for name in (str(params.get(key)) for key in ("dataset_files", "checkpoint_files")):
+        params = read_sections(clone, "download")
+        added = added_data(clone)
+        for name in (str(params["download"].get(key)) for key in ("dataset_files", "checkpoint_files")):
             if not Path(name).is_absolute():  # what lies elsewhere is read from there
-                copy_missing(name, revision.root, clone)
+                copy_missing(name, revision.root, clone, added)
+        listed = (dep for stage in read_stages(clone, params).values() for dep in stage.get("deps", []))
+        deps = {Path(os.path.normpath(dep)) for dep in listed}
+        for path, md5 in added.items():
+            inside = any(Path(path).is_relative_to(dep) and Path(path) != dep for dep in deps)
+            if inside or (not by_hash and any(dep.is_relative_to(path) for dep in deps)):
+                place_added(revision.added_files(path, md5), clone / path)
         yield clone
 
 
-def copy_missing(name: str, source: Path, target: Path) -> None:
-    """Copies a file, or the files of a folder, as far as the other tree does not have them."""
+def place_added(files: Mapping[str, Path], target: Path) -> None:
+    """Copies what DVC keeps to its place."""
+    for name, file in files.items():
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)  # without the cache's mode, which allows no write
+
+
+def copy_missing(name: str, source: Path, target: Path, added: Iterable[str] = ()) -> None:
+    """Copies a file, or the files of a folder, as far as the other tree does not have them.
+
+    Args:
+        added: what `dvc add` keeps, which is not copied: the workspace may hold another version.
+    """
     for inner, file in _files(source / name).items():
         copy = target / name / inner
-        if file.is_file() and not copy.exists():
+        if not file.is_file() or copy.exists():
+            continue
+        if not any(copy.is_relative_to(target / path) for path in added):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy)
 
 
 def old_files(revision: Revision, kept: Path, path: str) -> dict[str, Path] | None:
-    """Returns a revision's files of an out, by their names in it; None if they are in no cache and no remote."""
+    """Returns a revision's files of an out, by their names in it; None if they are in no cache and no remote.
+
+    Raises:
+        DamagedObject: one of them has other bytes than the revision's run wrote.
+    """
     if (kept / path).exists():
         return _files(kept / path)
     try:
         return revision.files(path)
+    except DamagedObject:
+        raise
     except cli.Unanswerable:
         return None
 
@@ -156,7 +197,7 @@ def compare_out(path: str, old: dict[str, Path] | None, clone: Path, tolerance: 
     for name in sorted(old.keys() | _files(clone / path).keys()):
         whole = (Path(path) / name).as_posix()
         found = compare_files(whole, old.get(name), clone / whole, tolerance)
-        if whole == ENVIRONMENT:  # a likely cause, and no result
+        if whole == ENVIRONMENT or Path(whole).parent == FOLDER:  # a likely cause, and no result
             found = replace(found, verdict=min(found.verdict, Agreement.WITHIN))
         if found.verdict is not Agreement.IDENTICAL:
             differences.append(found)
@@ -241,6 +282,9 @@ def main(arguments: list[str]) -> int:
 
     def ask(repo: Any) -> int:
         if not options.dirty and git(Path(repo.root_dir), "status", "--porcelain"):
+            workspace = Revision(WORKSPACE, None, repo)
+            if workspace.text(LOCK_FILE) is not None:
+                workspace.lock  # noqa: B018  (where it is broken, that is what to say)
             raise cli.Unanswerable(
                 "the working tree has changes that a clone would not see; commit them, or say --dirty"
             )

@@ -3,6 +3,8 @@
     python -m checks.why
 
 A line for each stage in the order in which `dvc repro` comes by, with the time of its last run; below it, what changed.
+Then a line for each stage whose outputs were made from other inputs than dvc.lock says, as after some merges; DVC takes
+it for up to date.
 Exit status: 0 when it can answer; 1 with one line on stderr when it cannot.
 """
 
@@ -19,9 +21,10 @@ from dvc.exceptions import DvcException
 from ruamel.yaml import YAML
 
 from checks import cli
-from checks.dvc_internals import cached_outs, coming_hash, holder, locked_command, stages_in_order
+from checks.dvc_internals import cached_outs, check_listings, coming_hash, holder, locked_command, stages_in_order
 from checks.lock import command_change, leaves, named
-from checks.revisions import find_in_git, folder_changes, git
+from checks.made_from import find_foreign
+from checks.revisions import LOCK_FILE, WORKSPACE, Revision, find_in_git, folder_changes, git
 from stages.shared.runtime.terminal import say, visible
 
 
@@ -47,10 +50,12 @@ class StagePlan:
 
 def plan(repo: Any) -> list[StagePlan]:
     """Goes through the stages as `dvc repro` does, with the outs that it would have restored by then."""
-    status = repo.status()
     stages = stages_in_order(repo)
     if not stages:
         raise DvcException("no stages: dvc.yaml is missing or empty")
+    for stage, _ in stages:
+        check_listings(stage)
+    status = repo.status()
     plans: dict[Any, StagePlan] = {}
     restored: list[Any] = []
     for stage, earlier in stages:
@@ -181,7 +186,9 @@ def main(arguments: list[str]) -> int:
     cli.make_parser("why", __doc__).parse_args(arguments)
 
     def ask(repo: Any) -> int:
-        say(as_text(plan(repo)))
+        workspace = Revision(WORKSPACE, None, repo)
+        lock = workspace.lock if workspace.text(LOCK_FILE) is not None else {}  # where no stage has run yet
+        say("\n".join([as_text(plan(repo)), *find_foreign(lock, workspace.text)]))
         return 0
 
     return cli.answer("why", ask, unanswered=1)

@@ -123,13 +123,24 @@ def test_shared_code_imports_no_stage(room: str) -> None:
         assert all(name.startswith(("stages/shared/", "stages/__init__")) for name in closure(file))
 
 
+def record_of(stage: str) -> str:
+    return f"metrics/made_from/{stage}.json"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_what_it_was_made_from_and_no_stage_reads_that(stage: str) -> None:
+    assert {record_of(stage): {"cache": False}} in DAG["stages"][stage]["metrics"]
+    assert not [dep for entry in DAG["stages"].values() for dep in entry["deps"] if holds(dep, record_of(stage))]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_files_of_a_stage_are_its_deps_and_outs(stage: str) -> None:
     entry = DAG["stages"][stage]
-    data = {str(field.default) for field in fields(named(stage, "Files"))} - {"params.yaml"}
+    data = {str(field.default) for field in fields(named(stage, "Files"))} - {"params.yaml", "requirements.txt"}
     outs = paths([*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])])
     deps = {dep for dep in paths(entry["deps"]) if not dep.startswith(("stages/", "${", "requirements"))}
-    assert {file for file in data if not file.startswith(".scratch/")} == outs | deps
+    # the runner writes what the stage was made from, the same for every stage
+    assert {file for file in data if not file.startswith(".scratch/")} == (outs - {record_of(stage)}) | deps
 
 
 def test_what_python_compiled_is_no_input(project: Project) -> None:
@@ -196,8 +207,9 @@ def test_small_results_are_in_git_and_large_ones_in_the_cache() -> None:
         for out in [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]:
             path = next(iter(out)) if isinstance(out, dict) else out
             cached = not (isinstance(out, dict) and out[path].get("cache") is False)
-            # the page and the card quote the data, which is not for everyone who may read the repository
-            quotes = path in {"metrics/report.html", "metrics/model_card.md"}
+            # The page and the card quote the data, which is not for everyone who may read the repository. The list of
+            # materials lies beside them: in Git it would have to be a metric, and `dvc metrics diff` would print it.
+            quotes = path in {"metrics/report.html", "metrics/model_card.md", "metrics/model.cdx.json"}
             assert cached == (quotes or not path.startswith("metrics/")), path
 
 

@@ -2,11 +2,13 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
 
+from checks import verify, why
 from checks.lock import Mismatches, find_mismatches
 from checks.revisions import WORKSPACE, Revision
 from tests.project import Project
@@ -167,3 +169,72 @@ def test_data_of_dvc_add_that_were_not_pulled_are_no_reason(coded: Project) -> N
     assert mismatches(coded).stages == {"prepare": [f"data/kept/test.csv {WORDS}"]}
     shutil.rmtree(coded.folder / "data" / "kept")
     assert mismatches(coded) == Mismatches({}, [])
+
+
+def test_a_dvc_file_of_other_data_is_told_without_the_data(coded: Project) -> None:
+    shutil.copytree(coded.folder / "data" / "sample", coded.folder / "data" / "kept")
+    coded.run("dvc", "add", "data/kept")
+    write(coded, "params.yaml", coded.read("params.yaml").replace("data: data/sample", "data: data/kept"))
+    repro(coded)
+    write(coded, "data/kept/test.csv", "9\n")
+    coded.run("dvc", "add", "data/kept")
+    coded.commit("newer data")
+    shutil.rmtree(coded.folder / "data" / "kept")
+    assert mismatches(coded).stages == {"prepare": ["data/kept.dvc is of other data than dvc.lock was made with"]}
+
+
+GIT_HAS_IT = "`git checkout dvc.lock` brings the committed one back"
+
+
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [
+        (lambda text: "", f"empty, as when DVC was killed while it wrote it; {GIT_HAS_IT}"),
+        (lambda text: " \n\n", f"empty, as when DVC was killed while it wrote it; {GIT_HAS_IT}"),
+        (lambda text: "\0" * len(text), "no YAML ("),
+        (lambda text: text[: text.index("md5: ", text.index("  train:"))], "not whole (train: "),
+        (lambda text: text[: text.index("deps:", text.index("  train:"))] + "deps:\n", "not whole ("),
+        (lambda text: text[: text.index("cmd:", text.index("  train:"))], "not whole ("),
+        (lambda text: text[: text.index("stages:")], "not whole (it has no stages)"),
+        (lambda text: text[: text.index("stages:") + 7], "not whole ("),
+        (lambda text: text.replace("    cmd: echo train", "    command: echo train"), "not whole ("),
+        (
+            lambda text: f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> main\n",
+            "left with the marks of a merge's conflict; ",
+        ),
+        (lambda text: "stages: {a: [}\n", "no YAML ("),
+        (lambda text: "[]\n", "not whole ("),
+        (lambda text: "a text\n", "not whole ("),
+        (lambda text: "\xff\xfe" + text, None),
+    ],
+)
+def test_a_broken_lock_is_one_line_with_what_to_do(
+    coded: Project,
+    capsys: pytest.CaptureFixture[str],
+    broken: Callable[[str], str],
+    line: str | None,
+) -> None:
+    text = broken(coded.read("dvc.lock"))
+    (coded.folder / "dvc.lock").write_bytes(text.encode("latin-1"))
+    for name, main, arguments, status in (("why", why.main, [], 1), ("verify", verify.main, ["--quick"], 2)):
+        assert main(arguments) == status
+        said, error = capsys.readouterr()
+        assert (
+            said == ""
+            and error.count("\n") == 1
+            and error.startswith(f"{name}: workspace: dvc.lock is broken: {line or ''}")
+        )
+        assert "`git checkout " in error
+
+
+def test_a_broken_lock_that_was_committed_is_not_brought_back(
+    coded: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(coded, "dvc.lock", "")
+    coded.commit("an empty lock")
+    assert verify.main(["--quick"]) == 2
+    remedy = "take dvc.lock from another commit, or delete it, and run `dvc repro`"
+    expected = f"verify: HEAD: dvc.lock is broken: empty, as when DVC was killed while it wrote it; {remedy}\n"
+    assert capsys.readouterr() == ("", expected)
+    (coded.folder / "dvc.lock").unlink()
+    assert repro(coded) == []  # from the run cache

@@ -260,3 +260,79 @@ def test_an_input_that_changes_while_its_stage_runs_is_noticed(
     )
     assert done.stderr.startswith(noticed) and bool(done.stderr) == bool(noticed)
     assert done.returncode == (1 if noticed else 0)
+
+
+# A `dvc` that dies
+
+WATCHED = """\
+import stages
+from stages.shared.runtime.imports import program_imports
+with program_imports():
+    open("imported", "w")
+open("ran", "w")
+"""
+LATE = """\
+#!/bin/sh
+touch started
+sleep 0.7
+exec {python} -c '{code}'
+"""
+
+
+def make_late_stage(folder: Path) -> None:
+    """A project whose stage takes a while to become Python, as on a busy machine."""
+    (folder / "late").write_text(LATE.format(python=sys.executable, code=WATCHED))
+    (folder / "late").chmod(0o755)
+    (folder / "dvc.yaml").write_text("stages: {x: {cmd: exec ./late, deps: [late], outs: [ran]}}\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
+
+
+def start_late_stage(folder: Path) -> "subprocess.Popen[bytes]":
+    for name in ("started", "imported", "ran"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / ".dvc" / "cache", ignore_errors=True)
+    dvc = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--quiet"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+    )
+    _wait_for(lambda: (folder / "started").exists() or dvc.poll() is not None)
+    return dvc
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.exhaustive)])
+def test_a_stage_whose_dvc_died_before_python_began_does_not_run(times: int, tmp_path: Path) -> None:
+    make_late_stage(tmp_path)
+    assert start_late_stage(tmp_path).wait(60) == 0 and (tmp_path / "ran").exists()  # undisturbed, it runs
+    for _ in range(times):
+        dvc = start_late_stage(tmp_path)
+        dvc.kill()
+        dvc.wait()
+        time.sleep(1.5)
+        assert not (tmp_path / "imported").exists() and not (tmp_path / "ran").exists()
+
+
+def test_a_stage_that_was_started_by_hand_runs_whoever_is_its_parent_by_then(tmp_path: Path) -> None:
+    """By nohup, from a shell that has ended, where a killed dvc has left its notes."""
+    make_late_stage(tmp_path)
+    dvc = start_late_stage(tmp_path)
+    dvc.kill()
+    dvc.wait()
+    time.sleep(1.5)
+    (tmp_path / "started").unlink()
+    shell = "nohup ./late > /dev/null 2>&1 &"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
+    subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, check=True)
+    _wait_for(lambda: (tmp_path / "ran").exists(), 10)
+
+
+def test_a_stage_ends_with_its_parent_while_it_imports(tmp_path: Path) -> None:
+    slow = WATCHED.replace('open("imported", "w")', 'open("imported", "w"); import time; time.sleep(2)')
+    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {slow!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    _wait_for(lambda: (tmp_path / "imported").exists())
+    parent.kill()
+    parent.wait()
+    time.sleep(2.5)
+    assert not (tmp_path / "ran").exists()

@@ -1,21 +1,18 @@
 """What every stage's program has around its story: one at a time, gone with its parent, one line for a bad input."""
 
-import ctypes
 import fcntl
 import gc
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from stages.shared.runtime.environment import PARENT
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.made_from import describe_inputs, publish_record
 from stages.shared.runtime.params import read_params
+from stages.shared.runtime.parent import die_with_parent
 from stages.shared.runtime.publish import is_full_disk, write_json
 from stages.shared.runtime.rank import is_worker, rank, record
 from stages.shared.runtime.snapshot import refuse_changes, snapshot
@@ -67,7 +64,7 @@ def run_stage(
 @contextmanager
 def program(name: str) -> Iterator[None]:
     """Ends with its parent, and turns what the user can mend into one line: a stage's launcher, and each worker."""
-    _die_with_parent()
+    die_with_parent()
     try:
         yield
     except BadInput as error:
@@ -86,7 +83,7 @@ def program(name: str) -> Iterator[None]:
 
 @contextmanager
 def alone(name: str, inputs: Mapping[str, Any]) -> Iterator[None]:
-    """Keeps a second run out, and notes the seconds; of several processes, rank 0 does.
+    """Keeps a second run out, and notes the seconds and what the outputs are made from; with several processes, rank 0.
 
     Args:
         inputs: the `snapshot` of what the stage reads; it must be the same when the block has ended.
@@ -96,8 +93,10 @@ def alone(name: str, inputs: Mapping[str, Any]) -> Iterator[None]:
         return
     start = time.monotonic()
     with _locked(name):
+        made_from = describe_inputs(name)
         yield
-        refuse_changes(inputs, snapshot(name))
+        refuse_changes(inputs, snapshot(name))  # what was hashed is what was read
+        publish_record(name, made_from)
         write_json(SCRATCH / f"{name}.seconds.json", round(time.monotonic() - start, 1))
 
 
@@ -107,15 +106,6 @@ def _end(name: str, status: int, line: str) -> None:
     else:
         warn(f"{name}: {line}")
     raise SystemExit(status) from None
-
-
-def _die_with_parent() -> None:
-    """A killed `dvc` takes its stage along: without this the stage runs on and the next `dvc repro` starts a second."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != PARENT:  # killed while this program was importing its libraries
-        raise SystemExit(1)
 
 
 @contextmanager

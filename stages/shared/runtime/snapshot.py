@@ -1,7 +1,10 @@
 """Notices an input that changes while its stage runs: DVC hashes deps afterwards, and would record the new content."""
 
 import hashlib
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +19,40 @@ PROJECT = Path(__file__).parents[3]  # whose code is running, wherever it was st
 SMALL_FILE_BYTES = 2**20  # larger files are known by size and time, so that gigabytes are not read for this
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """What dvc.yaml lists for a stage, with the values of params.yaml put in."""
+
+    params: dict[str, Any]  # section -> what it holds
+    deps: list[str]
+    outs: list[str]  # metrics and plots too
+
+
+def declaration(stage: str) -> Declaration | None:
+    """Reads the project in the current folder; None outside of one, and where its files cannot be read."""
+    try:
+        params, entry = _parse(PARAMS_FILE.read_bytes()), _parse(DAG_FILE.read_bytes())["stages"].get(stage, {})
+        outs = [out for kind in ("outs", "metrics", "plots") for out in entry.get(kind, [])]
+        return Declaration(
+            {section: params[section] for section in entry.get("params", [])},
+            [_resolve(dep, params) for dep in entry.get("deps", [])],
+            [_resolve(out if isinstance(out, str) else next(iter(out)), params) for out in outs],
+        )
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def snapshot(stage: str) -> dict[str, Any]:
     """Describes the stage's deps and its section of params.yaml as they are now.
 
     Empty outside a project, and where params.yaml cannot be read: the stage says so itself when it reads its section.
     """
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        params, entry = yaml.load(PARAMS_FILE), yaml.load(DAG_FILE)["stages"].get(stage, {})
-        seen: dict[str, Any] = {f"params.yaml: {section}": params[section] for section in entry.get("params", [])}
-        deps = [_resolve(dep, params) for dep in entry.get("deps", [])]
-    except (OSError, YAMLError, KeyError, TypeError):
+    declared = declaration(stage)
+    if declared is None:
         return {}
-    for path in deps:
-        for file in files_of(path):
+    seen: dict[str, Any] = {f"params.yaml: {section}": values for section, values in declared.params.items()}
+    for path in declared.deps:
+        for file in files_of(Path(path)):
             seen[str(file)] = _identity(file)
     return seen
 
@@ -60,12 +83,22 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         )
 
 
-def _resolve(dep: str, params: Any) -> Path:
+def _resolve(path: str, params: Any) -> str:
     """Puts in what dvc.yaml takes from params.yaml: `${download.dataset_files}`."""
-    if dep.startswith("${"):
-        section, key = dep[2:-1].split(".")
-        dep = params[section][key]
-    return Path(dep)
+
+    def value(name: re.Match[str]) -> str:
+        found = params
+        for key in name[1].split("."):
+            found = found[key]
+        return str(found)
+
+    return re.sub(r"\$\{([\w.]+)\}", value, path)
+
+
+@cache
+def _parse(text: bytes) -> Any:
+    """Reads YAML; the same text once, since a stage asks several times and this takes longer than to read a file."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _identity(file: Path) -> tuple[Any, ...]:
