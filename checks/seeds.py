@@ -42,6 +42,7 @@ from checks.paired import greater_is_better
 from checks.revisions import Revision, git
 from stages.evaluate.score_warnings import reaches_constant
 from stages.shared.runtime.terminal import say, warn
+from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
 
 CONFIDENCE = 0.95
@@ -258,7 +259,7 @@ def _collapse(found: Revision, split: str) -> list[str]:
     """Says why a training is to be taken for failed: one answer to everything, or no better score than a constant's."""
     reasons = []
     table = csv.DictReader(io.StringIO(found.text("metrics/plots/confusion.csv") or ""))
-    answers = {row["predicted"] for row in table if row["split"] == split and int(row["examples"])}
+    answers = {text_of(row["predicted"]) for row in table if text_of(row["split"]) == split and int(row["examples"])}
     if len(answers) == 1:
         reasons.append(f"always {answers.pop()!r}")
     records = [one for one in found.json("metrics/intervals.json")["intervals"] if one["split"] == split]

@@ -16,6 +16,7 @@ from stages.shared.runtime.splits import save_splits
 from stages.shared.task.overlap import write_overlap
 from stages.shared.task.task import Task, write_task
 
+ROOT = Path(__file__).parents[1]
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
 METRICS = {
     CLASSES: ["accuracy", "f1_macro"],
@@ -65,8 +66,11 @@ def make_run(
         },
         **{name: folder / "metrics" / "plots" / f"{name}.csv" for name in CURVES},
         history=folder / "metrics" / "history.csv",
+        requirements=ROOT / "requirements.txt",
+        hashed_requirements=ROOT / "hashes" / "requirements.txt",
         page=folder / "report.html",
         card=folder / "card.md",
+        materials=folder / "model.cdx.json",
         params=folder / "params.yaml",
     )
     inputs.roc.parent.mkdir(parents=True)

@@ -30,7 +30,7 @@ from stages.report.markdown import plain
 from stages.report.page import matrix_of
 from stages.report.report import ReportParams, report
 from stages.report.slices import measure, overlap_groups, quarters, slice_split, word_overlap
-from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show
+from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, without_controls
 from stages.shared.task.task import Task, read_task
 from tests.made_run import CLASSES, NUMBERS, SETS, make_run
 from tests.tiny import EXECUTION
@@ -176,6 +176,32 @@ def test_hostile_texts_and_names_are_shown_and_never_run(tmp_path: Path) -> None
     assert texts and all(attributes["dir"] == "auto" for attributes in texts)  # right-to-left stays in its own box
     assert "<script>" not in card and "a|b" not in card
     assert "\x00" not in html
+
+
+INVISIBLE = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200e\u200f\u2028\u2029"]
+INVISIBLE += [*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))]
+
+
+def test_no_control_character_of_the_data_is_in_what_is_published(tmp_path: Path) -> None:
+    every = "".join(INVISIBLE)
+    names = [f"no{every}", "yes\x1b]0;title\x07\u202etxet"]
+    inputs = make_run(
+        tmp_path, names=names, examples=300, texts=[f"a{every}b\r\nc\rd"] * 300, warnings=[f"of \x9b31m{every}"]
+    )
+    text = inputs.params.read_text(encoding="utf-8")
+    inputs.params.write_text(text.replace("data/made", '"data/\\e[31m\\u202Emade"'), encoding="utf-8")
+    html, _, _ = render(inputs)
+    for file in (inputs.page, inputs.card):
+        assert set(file.read_bytes().decode()) & set(INVISIBLE) <= {"\n", "\t"}
+    words = Page(html).words()
+    for shown in ("\u241b]0;title\u2407\\u202etxet", "\\x9b31m", "data/\u241b[31m\\u202emade"):
+        assert shown in words, shown
+
+
+def test_what_has_no_control_character_is_published_as_it_is() -> None:
+    text = "a\tb\n\u05e9\u05dc\u05d5\u05dd caf\u00e9 \u200d\u200b \U0001f600"
+    assert without_controls(text) == text
+    assert without_controls("a\r\nb\rc") == "a\nb\nc"
 
 
 def test_the_page_asks_no_network_and_runs_no_script_but_its_own(tmp_path: Path) -> None:

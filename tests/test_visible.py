@@ -1,4 +1,4 @@
-"""What stages and checks print: nothing of the data moves the cursor, turns a line around or passes for another line."""
+"""What stages and checks print: nothing of the data moves the cursor, turns a line or passes for another one."""
 
 import ast
 import csv

@@ -1,6 +1,8 @@
-"""The rows of metrics/plots/*.csv. Every file is always written; what does not fit the problem is a header alone."""
+"""The rows of metrics/plots/*.csv. Every file is always written; what does not fit the problem is a header alone.
 
-import csv
+People open these files in a spreadsheet, and labels come from the data: no cell is a formula (`shared/task/cells.py`).
+"""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.evaluate.calibration import Bin
+from stages.shared.task.cells import csv_line
 from stages.shared.task.task import Task
 
 HEADERS = {
@@ -44,7 +47,7 @@ def plot_rows(
 def write_plot(file: Path, name: str, rows: Sequence[Row]) -> None:
     """Writes one csv."""
     with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([HEADERS[name], *rows])
+        stream.writelines(map(csv_line, [HEADERS[name], *rows]))
 
 
 def count_confusion(split: str, task: Task, logits: np.ndarray, labels: np.ndarray) -> list[Row]:

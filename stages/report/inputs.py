@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 from stages.shared.runtime.params import PARAMS_FILE
+from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.task import Task, read_task
 
@@ -40,8 +41,11 @@ class ReportFiles:
     selection: Path = Path("metrics/selection.json")
     environment: Path = Path("metrics/environment.json")
     history: Path = Path("metrics/history.csv")
+    requirements: Path = Path("requirements.txt")
+    hashed_requirements: Path = Path("hashes/requirements.txt")
     page: Path = Path("metrics/report.html")
     card: Path = Path("metrics/model_card.md")
+    materials: Path = Path("metrics/model.cdx.json")
     params: Path = PARAMS_FILE
 
 
@@ -138,4 +142,4 @@ def _json(file: Path) -> Any:
 
 def _rows(file: Path) -> list[dict[str, str]]:
     with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+        return [{name: text_of(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]

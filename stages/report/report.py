@@ -1,4 +1,4 @@
-"""report: the metrics, data/raw/, data/predictions/ and both models -> metrics/report.html, metrics/model_card.md."""
+"""report: the metrics, data/raw/, data/predictions/ and both models -> the page, the card and the list of materials."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +8,10 @@ from pydantic import Field
 from stages.report.answers import read_answers
 from stages.report.card import render_card
 from stages.report.inputs import ReportFiles, read_run
+from stages.report.materials import render_materials
 from stages.report.page import describe_split, render_page
 from stages.report.summary import summarize
+from stages.report.texts import without_controls
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
@@ -27,7 +29,7 @@ class ReportParams:
 
 
 def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
-    """Renders the page and the model card of a finished run, and prints a summary."""
+    """Renders the page, the model card and the list of materials of a finished run, and prints a summary."""
     run = read_run(files)
     raw = load_splits(files.raw)
     splits = []
@@ -36,7 +38,9 @@ def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
         overlap, groups = read_overlap(files.overlap, split), row_groups(files.raw / split, len(answers))
         splits.append(describe_split(run, answers, raw[split], p.errors, overlap, groups))
     pairs = "text_pair" in raw["train"].column_names
-    with publish(files.page, files.card) as (page, card):
-        page.write_text(render_page(run, splits, TEMPLATES), encoding="utf-8")
-        card.write_text(render_card(run, pairs, TEMPLATES / "model_card.md"), encoding="utf-8")
+    texts = (file.read_text(encoding="utf-8") for file in (files.requirements, files.hashed_requirements))
+    with publish(files.page, files.card, files.materials) as (page, card, materials):
+        page.write_text(without_controls(render_page(run, splits, TEMPLATES)), encoding="utf-8")
+        card.write_text(without_controls(render_card(run, pairs, TEMPLATES / "model_card.md")), encoding="utf-8")
+        materials.write_text(render_materials(run, *texts), encoding="utf-8")
     say(summarize(run, files.page))

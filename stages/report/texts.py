@@ -1,4 +1,8 @@
-"""Texts of the data, made safe and readable: cut, control characters shown, words that differ marked."""
+"""Texts of the data, made safe and readable: cut, control characters shown, words that differ marked.
+
+What is published has no control characters but tabs and line feeds, none that turn the direction of a text (Unicode's
+Bidi_Control), and no separators of lines and paragraphs; `without_controls` is the one place for it.
+"""
 
 import re
 from difflib import SequenceMatcher
@@ -10,7 +14,7 @@ from stages.shared.runtime.terminal import visible
 LONGEST_CHARACTERS = 1500  # of a text that the page shows
 TOKEN = re.compile(r"\w+(?:[.,:'\u2019-]\w+)*|\W+?")  # 1,000.50 and o'clock are a word each
 WORD = re.compile(r"\w")
-PICTURES = {sign: chr(0x2400 + sign) for sign in range(0x20) if chr(sign) not in "\t\n\r"}
+PICTURES = {sign: chr(0x2400 + sign) for sign in range(0x20) if chr(sign) not in "\t\n\r"} | {0x7F: "\u2421"}
 
 Piece = tuple[str, bool]  # a run of characters, and whether it differs from the other text
 
@@ -20,6 +24,11 @@ def show(text: str) -> str:
     shown = visible(text[:LONGEST_CHARACTERS].translate(PICTURES), keep="\t\n\r")
     rest = len(text) - LONGEST_CHARACTERS
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
+
+
+def without_controls(document: str) -> str:
+    """Makes every control character of a whole page visible, wherever the data had it; ends of lines are line feeds."""
+    return visible(document.replace("\r\n", "\n").replace("\r", "\n").translate(PICTURES), keep="\t\n")
 
 
 def mark_differences(first: str, second: str) -> tuple[list[Piece], list[Piece]]:
