@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from checks import cli
+from checks.ledger import count_looks
 from checks.lock import find_mismatches
 from checks.made_from import find_foreign
 from checks.paired import (
@@ -52,6 +53,7 @@ class RevisionComparison:
     alpha: float
     splits: list[SplitComparison]
     warnings: list[str]  # what the two say against their own scores
+    looks: dict[str, int]  # how many models each split was scored for
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def compare(old: Revision, new: Revision, p: EvaluateParams, asked: Asked) -> Re
         if asked.flips and not task.problem.numeric:
             splits[-1] = replace(splits[-1], flipped=list_flips(pair, read_texts(new, split), asked.flips))
     warnings = [line for one in (old, new) for line in read_warnings(one, [split.split for split in splits])]
-    return RevisionComparison(described(old), described(new), asked.alpha, judged(splits, asked.alpha), warnings)
+    looks = count_looks(new, [split.split for split in splits])
+    return RevisionComparison(described(old), described(new), asked.alpha, judged(splits, asked.alpha), warnings, looks)
 
 
 def described(revision: Revision) -> str:
@@ -138,6 +141,7 @@ def as_text(comparison: RevisionComparison) -> str:
     for split in comparison.splits:
         lines += ["", f"{split.split}, {split.examples} examples"]
         lines += [*cli.text_table(_rows(split, comparison.alpha)), *_notes(split, comparison.alpha)]
+        lines += looked_at(comparison, split.split)
         for flip in split.flipped:
             lines += [
                 "",
@@ -156,7 +160,8 @@ def as_markdown(comparison: RevisionComparison) -> str:
     for split in comparison.splits:
         lines += ["", f"{plain(split.split)}, {split.examples} examples", ""]
         lines += cli.markdown_table(_rows(split, comparison.alpha))
-        lines += ["", *(f"- {plain(note)}" for note in _notes(split, comparison.alpha))]
+        notes = [*_notes(split, comparison.alpha), *looked_at(comparison, split.split)]
+        lines += ["", *(f"- {plain(note)}" for note in notes)]
         rows = [["row", "flip", "label", "old", "new", "confidence", "text"]]
         for flip in split.flipped:
             text = "<br>".join(plain(part) for part in (flip.text, flip.text_pair) if part is not None)
@@ -187,9 +192,12 @@ def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:
 def _notes(split: SplitComparison, alpha: float) -> list[str]:
     """Says what stands behind the table: the flips, intervals that are withheld, and words that seem to disagree."""
     lines = []
+    if split.groups is not None:
+        lines.append(f"the examples come in {split.groups} groups, which are drawn and swapped whole")
     if split.flips is not None:
         flips = ", ".join(f"{count} {kind}" for kind, count in split.flips.items())
-        lines.append(f"flips: {flips}; McNemar's exact test: p = {split.p_value:.3g}")
+        exact = "" if split.p_value is None else f"; McNemar's exact test: p = {split.p_value:.3g}"
+        lines.append(f"flips: {flips}{exact}")
         if not sum(split.flips.values()):
             unseen = 100 * unseen_flips(split.examples, 1 - alpha)
             lines.append(
@@ -209,6 +217,14 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
             "flipped, which are all that the other metrics see"
         )
     return lines
+
+
+def looked_at(comparison: RevisionComparison, split: str) -> list[str]:
+    """Says how many models the split was scored for: who picks the best of them picks chance too."""
+    looks = comparison.looks[split]
+    return (
+        [f"{split} has been looked at for {looks} model{'s'[: looks != 1]} (Git, DVC's experiments)"] if looks else []
+    )
 
 
 def read_margins(texts: Sequence[str]) -> dict[str, float]:

@@ -9,8 +9,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+import yaml  # in C: a history has hundreds of locks, and ruamel.yaml takes a tenth of a second for each
 
 from checks.dvc_internals import cached_listing
 from checks.predictions import PREDICTIONS, RAW
@@ -82,8 +81,8 @@ def _locks(new: Revision) -> list[Any]:
         size = int(header.split()[2])
         text, content = rest[:size], rest[size + 1 :]
         try:
-            locks.append(YAML(typ="safe").load(text)["stages"])  # not `pure`: twenty times as fast
-        except (YAMLError, LookupError, TypeError):
+            locks.append(yaml.load(text, Loader=yaml.CSafeLoader)["stages"])
+        except (yaml.YAMLError, LookupError, TypeError):
             continue
     return locks
 

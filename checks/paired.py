@@ -65,7 +65,8 @@ class SplitComparison:
     examples: int
     differences: list[Difference]
     flips: dict[str, int] | None  # by kind; None for a regression
-    p_value: float | None  # McNemar's exact test: could as many flips one way and the other be a coin's?
+    groups: int | None  # drawn and swapped whole; None: each example is on its own
+    p_value: float | None  # McNemar's exact test: could as many flips one way and the other be a coin's? None of groups
     loss_from_flips: float | None  # the share of the loss's change that the flipped examples make up
     flipped: list[Flip]  # most confident first; only as many as were asked for
 
@@ -103,8 +104,17 @@ def compare_split(
         )
         for name, interval in intervals.items()
     ]
-    exact = None if counts is None else mcnemar(counts["wrong -> right"], counts["right -> wrong"])
-    return SplitComparison(split, len(pair.labels), differences, counts, exact, loss_from_flips(pair), [])
+    exact = mcnemar(counts["wrong -> right"], counts["right -> wrong"]) if counts and pair.groups is None else None
+    return SplitComparison(
+        split,
+        len(pair.labels),
+        differences,
+        counts,
+        None if pair.groups is None else int(pair.groups.max()) + 1,
+        exact,
+        loss_from_flips(pair),
+        [],
+    )
 
 
 def paired_intervals(pair: PairedPredictions, p: EvaluateParams, alpha: float) -> dict[str, MetricInterval]:

@@ -12,6 +12,7 @@ from checks.revisions import Revision
 from checks.swaps import PairedPredictions
 from stages.evaluate.confidence import FEWEST_EXAMPLES
 from stages.evaluate.predictions import open_predictions
+from stages.shared.task.groups import groups_of_files
 from stages.shared.task.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
@@ -68,7 +69,13 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
         raise Unanswerable(f"{split}: no labels to score against")
     if (labels == labels[0]).all():
         raise Unanswerable(f"{split}: all examples have the same label: no score shows which model tells labels apart")
-    return PairedPredictions(task, labels, before, after)
+    return PairedPredictions(task, labels, before, after, read_groups(new, split, len(labels)))
+
+
+def read_groups(revision: Revision, split: str, examples: int) -> np.ndarray | None:
+    """Returns which of a split's first examples belong together, int64[examples]; None where none do."""
+    files = revision.files(RAW)
+    return groups_of_files([files[name] for name in _arrow_files(files, split)], examples)
 
 
 def read_warnings(revision: Revision, splits: Collection[str]) -> list[str]:
@@ -82,14 +89,17 @@ def read_warnings(revision: Revision, splits: Collection[str]) -> list[str]:
 def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
     """Returns the text, or the two, of each example of a split."""
     files = revision.files(RAW)
-    names = sorted(name for name in files if name.startswith(f"{split}/") and name.endswith(".arrow"))
     rows: list[tuple[str, str | None]] = []
-    for name in names:
+    for name in _arrow_files(files, split):
         table = pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all()
         first = table.column("text").to_pylist()
         second = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else [None] * len(first)
         rows += zip(first, second, strict=True)
     return rows
+
+
+def _arrow_files(names: Collection[str], split: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(f"{split}/") and name.endswith(".arrow"))
 
 
 def _read_split(revision: Revision, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ folders, run in a folder of its own by `dvc exp run --temp`: DVC's queue for tem
 trained again: not after an interruption, and not for another comparison. `-S` changes
 parameters, as for `dvc exp run`; `--against` names those of a second configuration (none: params.yaml as it is); the
 differences are taken seed by seed.
-The intervals are Student's: they hold what the seed does, on these very examples, and nothing of what other examples
-would do (metrics/intervals.json has that).
+The intervals hold both what other seeds and what other examples would do (checks/spread.py): they are about the recipe.
+Two seeds are shown without an interval and without a verdict.
 Exit status: 0 with an answer, 2 with one line on stderr when there is none, 130 for Ctrl-C.
 """
 
@@ -33,14 +33,23 @@ from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
-from scipy.stats import t
 
 from checks import cli
 from checks.dvc_internals import experiment_ref
 from checks.lock import find_mismatches, read_sections
 from checks.paired import greater_is_better
+from checks.predictions import read_pair
 from checks.revisions import Revision, git
+from checks.spread import (
+    FEWEST_SEEDS,
+    correlation_of_seeds,
+    score_range,
+    scores_of_units,
+    spread_of_mean,
+    withheld_by,
+)
 from stages.evaluate.score_warnings import reaches_constant
+from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
@@ -51,31 +60,46 @@ NO_STAGES = ("execution", "gate")  # sections that belong to no stage
 
 
 @dataclass(frozen=True)
-class Spread:
+class Evidence:
+    """What the logits of several runs say."""
+
+    values: dict[tuple[str, str], np.ndarray]  # (split, metric) -> float64[seeds, units]
+    missing: dict[str, str]  # a split, or a split and a metric -> why there is no interval
+
+
+@dataclass(frozen=True)
+class MeanOfSeeds:
+    """The mean of a metric, or of a difference, over the seeds."""
+
+    mean: float
+    deviation: float  # of the seeds
+    low: float | None  # interval of the mean, over other seeds and other examples
+    high: float | None
+    of_seeds: float | None  # standard error of the mean that the choice of seeds brings
+    of_examples: float | None  # and the choice of examples
+    withheld: str | None  # why there is no interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(MeanOfSeeds):
     """A metric over the seeds."""
 
     split: str
     metric: str
-    mean: float
-    deviation: float  # of the seeds
-    low: float  # interval of the mean
-    high: float
     best: float
     best_seed: int
     worst: float
     worst_seed: int
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference(MeanOfSeeds):
     """What the first configuration changes against the second one, seed by seed."""
 
     split: str
     metric: str
-    mean: float
-    deviation: float
-    low: float
-    high: float
+    values: list[float]  # of each seed
+    correlation: float | None  # of both configurations' scores over the seeds; None: one of them has no spread
     verdict: str
 
 
@@ -87,6 +111,7 @@ class SeedRun:
     experiment: str
     scores: dict[str, dict[str, float]]  # metrics/metrics.json
     collapsed: list[str]  # why the training is to be taken for failed; empty: it is not
+    doubtful: list[str]  # scores that may be a constant answer's
 
 
 @dataclass(frozen=True)
@@ -112,18 +137,23 @@ def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[
     Raises:
         Unanswerable: a run failed, or the runs were scored on other splits or metrics.
     """
+    root = Path(repo.root_dir)
     chosen = [first] if second is None else [first, second]
     for changes in chosen:  # what is refused is so before anything is trained
-        untracked_inputs(Path(repo.root_dir), resolve(Path(repo.root_dir), changes))
-    configurations = []
-    for changes in chosen:
-        runs = [run_seed(repo, seed, changes) for seed in seeds]
-        configurations.append(Configuration(changes, runs, spreads(runs)))
-    differences = [] if second is None else paired_differences(*(one.runs for one in configurations))
-    return SeedStudy(configurations, differences)
+        untracked_inputs(root, resolve(root, changes))
+    found = [[run_seed(repo, seed, changes) for seed in seeds] for changes in chosen]
+    configurations, evidence = [], []
+    for changes, revisions in zip(chosen, found, strict=True):
+        runs = [read_run(revision, seed) for revision, seed in zip(revisions, seeds, strict=True)]
+        evidence.append(read_evidence(revisions, list(runs[0].scores)))
+        configurations.append(Configuration(changes, runs, spreads(runs, evidence[-1])))
+    if second is None:
+        return SeedStudy(configurations, [])
+    one, two = (configuration.runs for configuration in configurations)
+    return SeedStudy(configurations, paired_differences(one, two, combined([both[0] for both in found], *evidence)))
 
 
-def run_seed(repo: Any, seed: int, changes: list[str]) -> SeedRun:
+def run_seed(repo: Any, seed: int, changes: list[str]) -> Revision:
     """Returns a finished run: the experiment's if it is there and still what would come out, else a new one.
 
     Raises:
@@ -138,13 +168,13 @@ def run_seed(repo: Any, seed: int, changes: list[str]) -> SeedRun:
         found = Revision(name, commit, repo)
         if is_current(found, params):
             warn(f"seeds: {name}: found")
-            return read_run(found, seed)
+            return found
     warn(f"seeds: {name}: running")
     _run_experiment(root, name, [*changes, f"{SEED}={seed}"], untracked_inputs(root, params))
     commit = _experiment(root, name)
     if commit is None:
         raise cli.Unanswerable(f"{name}: `dvc exp run` made no experiment; its own message stands above")
-    return read_run(Revision(name, commit, repo), seed)
+    return Revision(name, commit, repo)
 
 
 def _experiment(root: Path, name: str) -> str | None:
@@ -251,58 +281,136 @@ def untracked_inputs(root: Path, params: Mapping[str, Any]) -> list[str]:
 def read_run(found: Revision, seed: int) -> SeedRun:
     """Reads what an experiment left in Git."""
     scores = found.json("metrics/metrics.json")
-    collapsed = [f"{split}: {why}" for split in scores for why in _collapse(found, split)]
-    return SeedRun(seed, found.name, scores, collapsed)
+    collapsed: list[str] = []
+    doubtful: list[str] = []
+    for split in scores:
+        if answer := _only_answer(found, split):
+            collapsed.append(f"{split}: always {answer!r}")
+        records = [one for one in found.json("metrics/intervals.json")["intervals"] if one["split"] == split]
+        # The first metric: it selected the checkpoint.
+        first = interval_of(records, split, records[0]["metric"]) if records else None
+        if first and reaches_constant(first):
+            known = {} if first["low"] is None else {"low": None, "high": None}
+            beaten = not reaches_constant({**first, **known})  # by the value, if not by its interval
+            words = "cannot be told from" if beaten else "is no better than"
+            said = (
+                f"{split}: {first['metric']} {first['value']:.4f} {words} the best constant answer's "
+                f"{first['baseline']:.4f}"
+            )
+            (doubtful if beaten else collapsed).append(said)
+    return SeedRun(seed, found.name, scores, collapsed, doubtful)
 
 
-def _collapse(found: Revision, split: str) -> list[str]:
-    """Says why a training is to be taken for failed: one answer to everything, or no better score than a constant's."""
-    reasons = []
+def _only_answer(found: Revision, split: str) -> str | None:
+    """Returns what a model answers to every example of a split, if it does."""
     table = csv.DictReader(io.StringIO(found.text("metrics/plots/confusion.csv") or ""))
     answers = {text_of(row["predicted"]) for row in table if text_of(row["split"]) == split and int(row["examples"])}
-    if len(answers) == 1:
-        reasons.append(f"always {answers.pop()!r}")
-    records = [one for one in found.json("metrics/intervals.json")["intervals"] if one["split"] == split]
-    # The first metric: it selected the checkpoint.
-    first = interval_of(records, split, records[0]["metric"]) if records else None
-    if first and reaches_constant(first):
-        reasons.append(
-            f"{first['metric']} {first['value']:.4f} is no better than the best constant answer's "
-            f"{first['baseline']:.4f}"
-        )
-    return reasons
+    return answers.pop() if len(answers) == 1 else None
 
 
-def spreads(runs: Sequence[SeedRun]) -> list[Spread]:
+def read_evidence(found: Sequence[Revision], splits: Sequence[str]) -> Evidence:
+    """Reads what the logits of one configuration's runs, kept by DVC, say of each metric of each split."""
+    evidence = Evidence({}, {})
+    for split in splits:
+        try:
+            pairs = [read_pair(found[0], other, split) for other in found[1:]]
+        except (cli.Unanswerable, BadInput) as error:
+            evidence.missing[split] = str(error)
+            continue
+        task, labels, logits = pairs[0].task, pairs[0].labels, [pairs[0].before, *(pair.after for pair in pairs)]
+        for metric, values in scores_of_units(task, labels, logits, pairs[0].groups).items():
+            evidence.values[split, metric] = values
+            if reason := withheld_by(task, metric, labels, logits, pairs[0].groups):
+                evidence.missing[f"{split} {metric}"] = reason
+    return evidence
+
+
+def combined(found: Sequence[Revision], one: Evidence, two: Evidence) -> Evidence:
+    """Subtracts what two configurations' logits say, entry by entry: the same seeds, the same examples.
+
+    Args:
+        found: a run of each.
+    """
+    both = Evidence({}, one.missing | two.missing)
+    for split in dict.fromkeys(split for split, _ in one.values):
+        try:
+            read_pair(found[0], found[1], split)
+        except (cli.Unanswerable, BadInput) as error:
+            both.missing[split] = str(error)
+    for key in one.values.keys() & two.values.keys():
+        if key[0] not in both.missing:
+            both.values[key] = one.values[key] - two.values[key]
+    return both
+
+
+def spreads(runs: Sequence[SeedRun], evidence: Evidence) -> list[Spread]:
     """Sums up every metric of every split over the seeds."""
     found = []
     for split, metric in _metrics(runs):
         scores = {run.seed: run.scores[split][metric] for run in runs}
         ends = (max, min) if greater_is_better(metric) else (min, max)
         best, worst = (end(scores, key=scores.__getitem__) for end in ends)
-        summary = mean_interval(np.array(list(scores.values())))
-        found.append(Spread(split, metric, *summary, scores[best], best, scores[worst], worst))
+        summary = summarize(np.array(list(scores.values())), evidence, split, metric)
+        found.append(
+            Spread(
+                **asdict(summary),
+                split=split,
+                metric=metric,
+                best=scores[best],
+                best_seed=best,
+                worst=scores[worst],
+                worst_seed=worst,
+            )
+        )
     return found
 
 
-def paired_differences(first: Sequence[SeedRun], second: Sequence[SeedRun]) -> list[PairedDifference]:
-    """Takes the differences seed by seed: what a seed does to both configurations cancels."""
+def paired_differences(
+    first: Sequence[SeedRun], second: Sequence[SeedRun], evidence: Evidence
+) -> list[PairedDifference]:
+    """Takes the differences seed by seed: what a seed does to both configurations cancels, as far as it does."""
     found = []
     for split, metric in _metrics([*first, *second]):
         one, two = (np.array([run.scores[split][metric] for run in runs]) for runs in (first, second))
-        mean, deviation, low, high = mean_interval(one - two)
+        summary = summarize(one - two, evidence, split, metric, difference=True)
         word = "cannot be told apart"
-        if low > 0 or high < 0:
-            word = "better" if (low > 0) == greater_is_better(metric) else "worse"
-        found.append(PairedDifference(split, metric, mean, deviation, low, high, word))
+        if summary.low is None or summary.high is None:
+            word = "no verdict"
+        elif summary.low > 0 or summary.high < 0:
+            word = "better" if (summary.low > 0) == greater_is_better(metric) else "worse"
+        found.append(
+            PairedDifference(
+                **asdict(summary),
+                split=split,
+                metric=metric,
+                values=(one - two).tolist(),
+                correlation=correlation_of_seeds(one, two),
+                verdict=word,
+            )
+        )
     return found
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Returns mean, standard deviation and the mean's interval (Student 1908) of float64[seeds], at least two."""
+def summarize(
+    values: np.ndarray, evidence: Evidence, split: str, metric: str, *, difference: bool = False
+) -> MeanOfSeeds:
+    """Returns mean, deviation and the mean's interval of float64[seeds]; the interval stays in the metric's range."""
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
-    return mean, deviation, mean - reach, mean + reach
+    table = evidence.values.get((split, metric))
+    withheld = evidence.missing.get(split) or evidence.missing.get(f"{split} {metric}")
+    if len(values) < FEWEST_SEEDS:
+        withheld = f"{len(values)} seeds say too little of how seeds differ; {FEWEST_SEEDS} are the least"
+    if withheld is not None or table is None:
+        return MeanOfSeeds(mean, deviation, None, None, None, None, withheld or "no logits")
+    spread = spread_of_mean(table)
+    if spread.error == 0 and not difference:
+        return MeanOfSeeds(mean, deviation, None, None, 0.0, 0.0, "no seed and no example scores otherwise than others")
+    lowest, highest = score_range(metric)
+    if difference:
+        lowest, highest = lowest - highest, highest - lowest
+    reach = spread.reach(CONFIDENCE)
+    ends = max(mean - reach, lowest), min(mean + reach, highest)
+    return MeanOfSeeds(mean, deviation, *ends, spread.of_seeds, spread.of_examples, None)
 
 
 def _metrics(runs: Sequence[SeedRun]) -> list[tuple[str, str]]:
@@ -322,22 +430,55 @@ def as_text(study: SeedStudy) -> str:
     lines: list[str] = []
     for configuration in study.configurations:
         lines += ["", f"{_named(configuration)}, {len(configuration.runs)} seeds"]
-        rows = [["split", "metric", "mean", "deviation", f"{100 * CONFIDENCE:g} % of the mean", "best", "worst"]]
+        head = ["mean", "deviation", f"{100 * CONFIDENCE:g} % of the mean", "± seeds", "± examples", "best", "worst"]
+        rows = [["split", "metric", *head]]
         for s in configuration.spreads:
             ends = [f"{s.best:.4f} (seed {s.best_seed})", f"{s.worst:.4f} (seed {s.worst_seed})"]
-            interval = f"[{s.low:.4f}, {s.high:.4f}]"
-            rows.append([s.split, s.metric, f"{s.mean:.4f}", f"{s.deviation:.4f}", interval, *ends])
+            rows.append([s.split, s.metric, f"{s.mean:.4f}", *_mean_cells(s), *ends])
         lines += cli.text_table(rows)
+        lines += ["", *cli.text_table(_seed_rows(configuration))]
+        lines += _reasons(configuration.spreads)
         lines += [f"seed {run.seed} collapsed: {why}" for run in configuration.runs for why in run.collapsed]
+        lines += [f"seed {run.seed}: {why}" for run in configuration.runs for why in run.doubtful]
         lines.append(f"restore one: dvc exp apply {configuration.runs[0].experiment}")
     if study.differences:
         lines += ["", f"{' minus '.join(map(_named, study.configurations))}, seed by seed"]
-        rows = [["split", "metric", "difference", "deviation", f"{100 * CONFIDENCE:g} % interval", "verdict"]]
+        head = ["difference", "deviation", f"{100 * CONFIDENCE:g} % interval", "± seeds", "± examples"]
+        rows = [["split", "metric", *head, "correlation", "verdict"]]
         for d in study.differences:
-            interval = f"[{d.low:+.4f}, {d.high:+.4f}]"
-            rows.append([d.split, d.metric, f"{d.mean:+.4f}", f"{d.deviation:.4f}", interval, d.verdict])
-        lines += cli.text_table(rows)
+            correlation = "unknown" if d.correlation is None else f"{d.correlation:+.2f}"
+            rows.append([d.split, d.metric, f"{d.mean:+.4f}", *_mean_cells(d, "+"), correlation, d.verdict])
+        lines += [*cli.text_table(rows), ""]
+        seeds = [run.seed for run in study.configurations[0].runs]
+        rows = [["split", "metric", *(f"seed {seed}" for seed in seeds)]]
+        rows += [[d.split, d.metric, *(f"{value:+.4f}" for value in d.values)] for d in study.differences]
+        lines += [*cli.text_table(rows), *_reasons(study.differences)]
     return "\n".join(lines[1:])
+
+
+def _mean_cells(summary: MeanOfSeeds, sign: str = "") -> list[str]:
+    """Formats deviation, interval and the two parts of its width; what is withheld, as a dash."""
+    cells = [f"{summary.deviation:.4f}"]
+    known = summary.low is not None and summary.high is not None
+    cells.append(f"[{summary.low:{sign}.4f}, {summary.high:{sign}.4f}]" if known else "-")
+    return cells + ["-" if part is None else f"{part:.4f}" for part in (summary.of_seeds, summary.of_examples)]
+
+
+def _seed_rows(configuration: Configuration) -> list[list[str]]:
+    """Shows every seed's own scores."""
+    rows = [["split", "metric", *(f"seed {run.seed}" for run in configuration.runs)]]
+    for s in configuration.spreads:
+        rows.append([s.split, s.metric, *(f"{run.scores[s.split][s.metric]:.4f}" for run in configuration.runs)])
+    return rows
+
+
+def _reasons(summaries: Sequence[Spread | PairedDifference]) -> list[str]:
+    """Says of what there is no interval, and why; one line a reason."""
+    named: dict[str, list[str]] = {}
+    for one in summaries:
+        if one.withheld is not None:
+            named.setdefault(one.withheld, []).append(f"{one.split} {one.metric}")
+    return [f"no interval for {', '.join(names)}: {reason}" for reason, names in named.items()]
 
 
 def as_json(study: SeedStudy) -> str:

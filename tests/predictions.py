@@ -26,6 +26,7 @@ stages:
     outs: [data/predictions, models/finetuned]
   evaluate:
     cmd: mkdir -p metrics; cp made/metrics.json metrics/metrics.json
+    params: [evaluate]
     deps: [data/predictions, made/metrics.json]
     metrics:
       - metrics/metrics.json:
@@ -71,7 +72,12 @@ def logits_of(labels: np.ndarray, wrong: Sequence[int]) -> np.ndarray:
 
 
 def make(
-    project: Project, labels: np.ndarray, logits: np.ndarray, texts: Sequence[str] | None = None, **task: Any
+    project: Project,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    texts: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    **task: Any,
 ) -> None:
     """Writes what the stages copy, runs them and commits."""
     from stages.shared.task.scorer import score
@@ -83,7 +89,8 @@ def make(
     (predictions / "validation").mkdir(parents=True)
     (raw / "task.json").write_text(json.dumps(TASK | task))
     texts = texts or [f"text {row}" for row in range(1, len(labels) + 1)]
-    table = pa.table({"text": texts, "text_pair": [f"the pair of {text}" for text in texts]})
+    columns = {"text": texts, "text_pair": [f"the pair of {text}" for text in texts]}
+    table = pa.table(columns | ({} if groups is None else {"group": groups}))
     with pa.ipc.new_stream(raw / "validation" / "data-00000-of-00001.arrow", table.schema) as stream:
         stream.write_table(table)
     (project.folder / "made" / "model").write_bytes(np.ascontiguousarray(logits).tobytes())

@@ -406,3 +406,31 @@ def test_two_learning_rates_are_compared_for_real(tiny: Project) -> None:
     report = json.loads(tiny.run("python", "-m", "checks.compare", "main", "--json").stdout)
     old = json.loads(tiny.run("git", "show", "main:metrics/metrics.json").stdout)["validation"]
     assert report["splits"][0]["differences"][0]["old"] == old["accuracy"]
+
+
+def test_it_is_said_how_many_models_a_split_was_scored_for(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(30, 50)))
+    branch(predicted, "third", LABELS, logits_of(LABELS, range(60)))
+    assert compare.main(["main", "better"]) == 0
+    assert "\nvalidation has been looked at for 3 models (Git, DVC's experiments)\n" in capsys.readouterr().out
+    assert answer(capsys, "main", "better")["looks"] == {"validation": 3}
+
+
+def test_examples_of_one_group_are_drawn_and_swapped_together(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twelve examples gained, all of one author: as single examples they tell the models apart, as one group not."""
+    groups = [f"author {row // 12}" for row in range(200)]
+    branch(predicted, "before", LABELS, logits_of(LABELS, range(40)))
+    branch(predicted, "alone", LABELS, logits_of(LABELS, range(12, 40)))
+    branch(predicted, "grouped", LABELS, logits_of(LABELS, range(12, 40)), groups=groups)
+    alone, together = (answer(capsys, "before", new)["splits"][0] for new in ("alone", "grouped"))
+    assert (alone["groups"], together["groups"]) == (None, 17)
+    assert alone["differences"][0]["verdict"] == "better" and alone["p_value"] < 0.001
+    assert together["differences"][0]["verdict"] == "cannot be told apart" and together["p_value"] is None
+    assert together["differences"][0]["p_value"] == pytest.approx(1.0)
+    assert together["differences"][1]["withheld"] == "17 groups; an interval takes 20"
+    assert compare.main(["before", "grouped"]) == 0
+    assert "the examples come in 17 groups, which are drawn and swapped whole" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""checks.seeds: the spread over seeds, by Student; runs that are done are not done again."""
+"""checks.seeds: the spread over seeds and examples; runs that are done are not done again."""
 
 import json
 import os
@@ -18,29 +18,25 @@ from scipy import stats
 from checks import seeds
 from checks.cli import Unanswerable
 from checks.revisions import Revision
-from checks.seeds import SeedRun, experiment_names, mean_interval, paired_differences, spreads
+from checks.seeds import Evidence, SeedRun, experiment_names, paired_differences, spreads
 from tests.project import PROGRAMS, Project
 
 
 def runs(*accuracies: float, loss: float = 0.5) -> list[SeedRun]:
     return [
-        SeedRun(seed, f"seed-{seed}", {"test": {"accuracy": value, "loss": loss - value / 10, "examples": 9}}, [])
+        SeedRun(seed, f"seed-{seed}", {"test": {"accuracy": value, "loss": loss - value / 10, "examples": 9}}, [], [])
         for seed, value in enumerate(accuracies, 1)
     ]
 
 
-def test_the_interval_of_the_mean_is_students_first_example() -> None:
-    """Student (1908): hours of sleep that ten patients gained by a drug; mean 1.58, deviation 1.23, t = 4.06."""
-    gained = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
-    mean, deviation, low, high = mean_interval(gained)
-    assert (mean, deviation) == pytest.approx((1.58, 1.23), abs=5e-3)
-    assert mean / (deviation / 10**0.5) == pytest.approx(4.06, abs=5e-3)
-    expected = stats.ttest_1samp(gained, 0).confidence_interval(0.95)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+def evidence(*values: float, examples: int = 400, spread: float = 0.0) -> Evidence:
+    """Says of each seed this much on average, and of every example the same, or by `spread` more or less."""
+    table = np.repeat(np.array(values)[:, None], examples, axis=1) + spread * np.resize([1.0, -1.0], examples)
+    return Evidence({("test", "accuracy"): table, ("test", "loss"): -table / 10}, {})
 
 
 def test_best_and_worst_follow_the_metrics_direction() -> None:
-    accuracy, loss = spreads(runs(0.8, 0.9, 0.7))
+    accuracy, loss = spreads(runs(0.8, 0.9, 0.7), evidence(0.8, 0.9, 0.7))
     assert (accuracy.best, accuracy.best_seed, accuracy.worst, accuracy.worst_seed) == (0.9, 2, 0.7, 3)
     assert (loss.best_seed, loss.worst_seed) == (2, 3)
     assert accuracy.mean == pytest.approx(0.8) and accuracy.deviation == pytest.approx(0.1)
@@ -49,19 +45,87 @@ def test_best_and_worst_follow_the_metrics_direction() -> None:
 def test_two_configurations_are_compared_seed_by_seed() -> None:
     """What the seed does to both cancels: unpaired, these two could not be told apart."""
     one, two = runs(0.82, 0.93, 0.71, 0.87), runs(0.80, 0.90, 0.70, 0.85)
-    accuracy, _ = paired_differences(one, two)
-    values = [[run.scores["test"]["accuracy"] for run in each] for each in (one, two)]
+    values = [np.array([run.scores["test"]["accuracy"] for run in each]) for each in (one, two)]
+    accuracy, _ = paired_differences(one, two, evidence(*(values[0] - values[1])))
     expected = stats.ttest_rel(*values).confidence_interval(0.95)
     assert (accuracy.low, accuracy.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert accuracy.verdict == "better" and paired_differences(two, one)[0].verdict == "worse"
+    assert accuracy.values == pytest.approx([0.02, 0.03, 0.01, 0.02])
+    assert accuracy.correlation == pytest.approx(stats.pearsonr(*values).statistic)
+    assert accuracy.verdict == "better"
+    assert paired_differences(two, one, evidence(*(values[1] - values[0])))[0].verdict == "worse"
     assert stats.ttest_ind(*values).confidence_interval(0.95).low < 0
-    assert paired_differences(one, runs(0.9, 0.8, 0.9, 0.7))[0].verdict == "cannot be told apart"
+
+
+def test_the_examples_are_as_much_a_matter_of_chance_as_the_seeds() -> None:
+    """The same seeds, now on examples that say 1 or -1 beside it: 400 of those are sure to a tenth."""
+    one, two = runs(0.82, 0.93, 0.71, 0.87), runs(0.80, 0.90, 0.70, 0.85)
+    accuracy, _ = paired_differences(one, two, evidence(0.02, 0.03, 0.01, 0.02, spread=1.0))
+    assert accuracy.verdict == "cannot be told apart"
+    assert accuracy.of_examples == pytest.approx(0.05, rel=0.01) and accuracy.of_seeds == pytest.approx(
+        0.0041, abs=1e-4
+    )
+    assert accuracy.high - accuracy.low == pytest.approx(2 * 1.97 * 0.05, rel=0.02)
+
+
+def test_two_seeds_are_shown_and_give_no_verdict() -> None:
+    """Twice the same difference has no spread, and two different ones an interval that holds almost everything."""
+    for others in ((0.80, 0.90), (0.8, 0.7)):
+        one, two = runs(0.82, 0.92), runs(*others)
+        accuracy, loss = paired_differences(one, two, evidence(0.02, 0.02))
+        assert accuracy.verdict == loss.verdict == "no verdict"
+        assert (accuracy.low, accuracy.high) == (None, None)
+        assert accuracy.withheld == "2 seeds say too little of how seeds differ; 3 are the least"
+        assert accuracy.values == pytest.approx([0.82 - others[0], 0.92 - others[1]])
+        (spread, _) = spreads(one, evidence(0.82, 0.92))
+        assert spread.low is None and spread.mean == pytest.approx(0.87)
+
+
+def test_an_interval_ends_where_the_metric_does() -> None:
+    """Three seeds of F1, two of them collapsed: Student's interval ends at 1.4."""
+    (accuracy, loss) = spreads(runs(0.95, 0.1, 0.9), evidence(0.95, 0.1, 0.9))
+    assert (accuracy.low, accuracy.high) == (0.0, 1.0)
+    assert loss.low is not None and loss.low >= 0
+    (difference, _) = paired_differences(runs(0.9, 0.0, 0.9), runs(0.0, 0.9, 0.1), evidence(0.9, -0.9, 0.8))
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+
+
+def test_without_logits_the_scores_are_shown_and_the_reason_said() -> None:
+    (accuracy, loss) = spreads(runs(0.8, 0.9, 0.7), Evidence({}, {"test": "neither in the cache nor in a remote"}))
+    assert accuracy.withheld == loss.withheld == "neither in the cache nor in a remote"
+    assert accuracy.mean == pytest.approx(0.8)
+    (difference, _) = paired_differences(
+        runs(0.8, 0.9, 0.7), runs(0.7, 0.8, 0.6), Evidence({}, {"test": "other texts"})
+    )
+    assert (difference.verdict, difference.withheld) == ("no verdict", "other texts")
+
+
+def test_a_metric_that_neither_seed_nor_example_moves_has_no_interval() -> None:
+    (accuracy, _) = spreads(runs(1.0, 1.0, 1.0), evidence(1.0, 1.0, 1.0))
+    assert accuracy.withheld == "no seed and no example scores otherwise than others"
+
+
+def test_everything_that_is_said_is_printed() -> None:
+    one, two = runs(0.82, 0.93, 0.71), runs(0.80, 0.90, 0.70)
+    configurations = [
+        seeds.Configuration(changes, own, spreads(own, evidence(*(run.scores["test"]["accuracy"] for run in own))))
+        for changes, own in (([], one), (["train.epochs=4"], two))
+    ]
+    study = seeds.SeedStudy(configurations, paired_differences(one, two, evidence(0.02, 0.03, 0.01)))
+    text = seeds.as_text(study)
+    assert re.search(r"test +accuracy +0\.8200 +0\.9300 +0\.7100\n", text)
+    assert re.search(r"test +accuracy +\+0\.0200 +\+0\.0300 +\+0\.0100\n", text)
+    assert "± seeds" in text and "± examples" in text and re.search(r"\+1\.00 +cannot be told apart", text)
+    two_seeds = [seeds.Configuration([], one[:2], spreads(one[:2], evidence(0.82, 0.93)))]
+    assert "no interval for test accuracy, test loss: 2 seeds say too little" in seeds.as_text(
+        seeds.SeedStudy(two_seeds, [])
+    )
+    assert json.loads(seeds.as_json(study))["differences"][0]["verdict"] == "cannot be told apart"
 
 
 def test_runs_with_other_splits_do_not_compare() -> None:
-    other = [SeedRun(1, "seed-1", {"validation": {"accuracy": 0.5}}, [])]
+    other = [SeedRun(1, "seed-1", {"validation": {"accuracy": 0.5}}, [], [])]
     with pytest.raises(Unanswerable, match="on other splits or by other metrics"):
-        paired_differences(runs(0.8), other)
+        paired_differences(runs(0.8), other, Evidence({}, {}))
 
 
 class Stored(Revision):
@@ -72,19 +136,23 @@ class Stored(Revision):
 
 
 @pytest.mark.parametrize(
-    ("predicted", "value", "low", "expected"),
+    ("predicted", "value", "low", "collapsed", "doubtful"),
     [
-        ((30, 70), 0.9, 0.85, []),
+        ((30, 70), 0.9, 0.85, [], []),
         (
             (0, 100),
             0.6,
             0.5,
             ["test: always 'yes'", "test: accuracy 0.6000 is no better than the best constant answer's 0.6000"],
+            [],
         ),
-        ((30, 70), 0.61, 0.51, ["test: accuracy 0.6100 is no better than the best constant answer's 0.6000"]),
+        ((30, 70), 0.55, 0.45, ["test: accuracy 0.5500 is no better than the best constant answer's 0.6000"], []),
+        ((30, 70), 0.61, 0.51, [], ["test: accuracy 0.6100 cannot be told from the best constant answer's 0.6000"]),
     ],
 )
-def test_a_collapsed_run_is_flagged(predicted: tuple[int, int], value: float, low: float, expected: list[str]) -> None:
+def test_a_collapsed_run_is_flagged_and_a_doubtful_one_is_not_called_so(
+    predicted: tuple[int, int], value: float, low: float, collapsed: list[str], doubtful: list[str]
+) -> None:
     record = {"split": "test", "metric": "accuracy", "value": value, "high": 1.0, "baseline": 0.6}
     records = [record | {"method": "bootstrap", "low": value}, record | {"method": "wilson", "low": low}]
     files = {
@@ -93,7 +161,8 @@ def test_a_collapsed_run_is_flagged(predicted: tuple[int, int], value: float, lo
         "metrics/plots/confusion.csv": "split,actual,predicted,examples\n"
         f"test,no,no,{predicted[0]}\ntest,yes,yes,{predicted[1]}\n",
     }
-    assert seeds.read_run(Stored("seed-1", "0", files), 1).collapsed == expected
+    found = seeds.read_run(Stored("seed-1", "0", files), 1)
+    assert (found.collapsed, found.doubtful) == (collapsed, doubtful)
 
 
 def test_a_configuration_has_its_own_names_whatever_they_were_changed_by() -> None:
@@ -132,8 +201,7 @@ def test_no_experiment_is_removed_or_written_over(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(seeds, "_run_experiment", run)
     monkeypatch.setattr(seeds, "is_current", lambda found, params: False)
-    monkeypatch.setattr(seeds, "read_run", lambda found, seed: SeedRun(seed, found.name, {}, []))
-    assert seeds.run_seed(SimpleNamespace(root_dir=str(project.folder)), 1, []).experiment == next(names) == ran[0]
+    assert seeds.run_seed(SimpleNamespace(root_dir=str(project.folder)), 1, []).name == next(names) == ran[0]
     assert {mine, other} < set(project.run("git", "for-each-ref", "--format=%(refname)").stdout.split())
 
 

@@ -18,6 +18,7 @@ from stages.evaluate.bootstrap import Interval, bootstrap_intervals
 from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, Influence, influences, student_interval
 from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
 from stages.evaluate.tables import example_losses
+from stages.shared.task.groups import effective_examples
 from stages.shared.task.metrics import METRICS, OverCounts
 from stages.shared.task.task import Task
 
@@ -25,6 +26,7 @@ FEWEST_EXAMPLES = 10  # an interval from fewer means nothing, but for the score 
 FEWEST_OF_A_CLASS = 5
 FEWEST_WRONG = 20  # they carry the loss
 FEWEST_NUMBERS = 30
+FEWEST_GROUPS = 20  # where whole groups are drawn, they are what there is a sample of
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def metric_intervals(
     """
     predictions = [task.problem.predict(one) for one in logits]
     names = (*task.metrics, "loss")
-    reasons = {name: why_withheld(task, name, labels, predictions) for name in names}
+    reasons = {name: why_withheld(task, name, labels, predictions, groups) for name in names}
     forms = {name: METRICS[name].resampled for name in task.metrics if not is_share(task, name)}
     counted = {name: form for name, form in forms.items() if isinstance(form, OverCounts)}
     drawn: dict[str, Interval] = {}
@@ -67,7 +69,7 @@ def metric_intervals(
     found: dict[str, MetricInterval] = {}
     for name in names:
         if is_share(task, name):
-            found[name] = _of_shares(task, labels, predictions, confidence)
+            found[name] = _of_shares(task, labels, predictions, confidence, groups)
         elif reasons[name] is not None:
             found[name] = MetricInterval(None, None, "bootstrap" if name in counted else "student", reasons[name])
         elif name in counted:
@@ -100,14 +102,19 @@ def is_share(task: Task, name: str) -> bool:
     return name == "accuracy" or (name == "f1_micro" and task.problem.exclusive)
 
 
-def why_withheld(task: Task, name: str, labels: np.ndarray, predictions: Sequence[np.ndarray]) -> str | None:
+def why_withheld(
+    task: Task, name: str, labels: np.ndarray, predictions: Sequence[np.ndarray], groups: np.ndarray | None = None
+) -> str | None:
     """Says why a metric's interval cannot be trusted; None where it can.
 
     Args:
         predictions: of one model, or of two.
+        groups: int64[examples] from 0.
     """
     if is_share(task, name):
         return None
+    if groups is not None and groups.max() + 1 < FEWEST_GROUPS:
+        return f"{groups.max() + 1} groups; an interval takes {FEWEST_GROUPS}"
     if len(labels) < FEWEST_EXAMPLES:
         return f"{len(labels)} examples; an interval takes {FEWEST_EXAMPLES}"
     if task.problem.numeric:
@@ -154,14 +161,21 @@ def _effect_of_changing(task: Task, name: str, labels: np.ndarray, logits: np.nd
     return abs(score(labels, predict(logits if METRICS[name].greater_is_better else shuffled)))
 
 
-def _of_shares(task: Task, labels: np.ndarray, predictions: Sequence[np.ndarray], confidence: float) -> MetricInterval:
-    """Returns the score interval of the share of right examples, or of the difference of two models' shares."""
+def _of_shares(
+    task: Task, labels: np.ndarray, predictions: Sequence[np.ndarray], confidence: float, groups: np.ndarray | None
+) -> MetricInterval:
+    """Returns the score interval of the share of right examples, or of the difference of two models' shares.
+
+    Of groups, it is that of as many examples as say as much.
+    """
     right = [task.problem.right(one, labels) for one in predictions]
-    examples = np.array(len(labels))
+    values = right[0] if len(right) == 1 else right[1].astype(np.int8) - right[0]
+    examples = float(len(labels)) if groups is None else effective_examples(values, groups, confidence)
     if len(right) == 1:
-        low, high = wilson_ends(right[0].sum(), examples, confidence)
+        low, high = wilson_ends(np.array(values.mean() * examples), np.array(examples), confidence)
         return MetricInterval(float(low), float(high), "wilson", None)
-    low, high = tango_ends((right[1] & ~right[0]).sum(), (right[0] & ~right[1]).sum(), examples, confidence)
+    gained, lost = (np.array((values == change).mean() * examples) for change in (1, -1))
+    low, high = tango_ends(gained, lost, np.array(examples), confidence)
     return MetricInterval(float(low), float(high), "tango", None)
 
 

@@ -7,6 +7,7 @@ of 1 / examples.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,9 +63,12 @@ def _of_counts(task: Task, form: OverCounts, labels: np.ndarray, predictions: np
         cells.sums(np.ones(len(labels))),
     )
     wholes = [part.sum(axis=0, keepdims=True) for part in parts]
-    own = form.formula(Counts(*wholes, exclusive=problem.exclusive))
     left_out = [whole - part for whole, part in zip(wholes, parts, strict=True)]
-    return _pseudo(own, form.formula(Counts(*left_out, exclusive=problem.exclusive)))
+
+    def values(both: Any, predicted: Any, right: Any, actual: Any, size: Any) -> np.ndarray:
+        return form.formula(Counts(both, predicted, right, actual, size, problem.exclusive))
+
+    return _pseudo(values(*wholes), values(*left_out))
 
 
 def _pseudo(own: np.ndarray, left_out: np.ndarray) -> np.ndarray:

@@ -31,14 +31,14 @@ def groups_of_files(files: list[Path], examples: int) -> np.ndarray | None:
 
 
 def effective_examples(values: np.ndarray, groups: np.ndarray, confidence: float) -> float:
-    """Returns how many examples, each drawn alone, would say as much of a share as these groups do.
+    """Returns how many examples, each drawn alone, would say as much of a mean as these groups do.
 
     That is the number of examples over the design effect (Kish 1965), and less where there are few groups, whose spread
-    is itself not known well (Korn & Graubard 1998). It is never more than there are examples. Where all are right, or
-    none, nothing shows how alike the examples of a group are, and each group counts as one.
+    is itself not known well (Korn & Graubard 1998). It is never more than there are examples. Where all have the same
+    value, nothing shows how alike the examples of a group are, and each group counts as one.
 
     Args:
-        values: bool[examples], the share of which is asked for.
+        values: bool[examples] or numbers, the mean of which is asked for.
         groups: int64[examples], numbers of the groups, in any order.
     """
     from scipy.stats import norm, t
@@ -49,7 +49,7 @@ def effective_examples(values: np.ndarray, groups: np.ndarray, confidence: float
     if number < 2:
         return 1.0
     away = np.bincount(place, weights=values.astype(np.float64)) - share * sizes
-    alone = share * (1 - share) / examples
+    alone = float(values.astype(np.float64).var()) / examples
     variance = number / (number - 1) * float(np.sum(away**2)) / examples**2
     effective = float(number) if alone == 0 else examples * alone / max(variance, alone)
     ratio = norm.ppf((1 + confidence) / 2) / t.ppf((1 + confidence) / 2, number - 1)
