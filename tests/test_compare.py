@@ -423,14 +423,13 @@ def test_examples_of_one_group_are_drawn_and_swapped_together(
 ) -> None:
     """Twelve examples gained, all of one author: as single examples they tell the models apart, as one group not."""
     groups = [f"author {row // 12}" for row in range(200)]
-    branch(predicted, "before", LABELS, logits_of(LABELS, range(40)))
     branch(predicted, "alone", LABELS, logits_of(LABELS, range(12, 40)))
     branch(predicted, "grouped", LABELS, logits_of(LABELS, range(12, 40)), groups=groups)
-    alone, together = (answer(capsys, "before", new)["splits"][0] for new in ("alone", "grouped"))
+    alone, together = (answer(capsys, "main", new)["splits"][0] for new in ("alone", "grouped"))
     assert (alone["groups"], together["groups"]) == (None, 17)
     assert alone["differences"][0]["verdict"] == "better" and alone["p_value"] < 0.001
     assert together["differences"][0]["verdict"] == "cannot be told apart" and together["p_value"] is None
     assert together["differences"][0]["p_value"] == pytest.approx(1.0)
     assert together["differences"][1]["withheld"] == "17 groups; an interval takes 20"
-    assert compare.main(["before", "grouped"]) == 0
+    assert compare.main(["main", "grouped"]) == 0
     assert "the examples come in 17 groups, which are drawn and swapped whole" in capsys.readouterr().out
