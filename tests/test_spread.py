@@ -82,7 +82,7 @@ def test_the_multi_bootstrap_says_the_same() -> None:
 
 
 def test_every_metric_has_the_variance_of_what_is_drawn() -> None:
-    """Five models that differ by chance, on examples drawn anew: errors, on average, as the means vary, or a bit more."""
+    """Five models that differ by chance, on examples drawn anew: errors are as the means vary, or a bit more."""
     generator, task = np.random.default_rng(0), make_task(CLASSES, metrics=["f1"])
     means: dict[str, list[float]] = {"f1": [], "loss": []}
     errors: dict[str, list[float]] = {"f1": [], "loss": []}
