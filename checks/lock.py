@@ -73,7 +73,7 @@ class _Tree:
         self.repo, self.root = repo, Path(repo.root_dir)
         self.passed_over = [self.whole(path) for path in passed_over]  # whatever is there, or lies in there
         self.last_made = self.hashes(out for entry in lock.values() for out in entry.get("outs", []))
-        self.added = {self.whole(path): md5 for path, md5 in added_data(self.root).items()}
+        self.added = {self.whole(path): added for path, added in added_data(self.root).items()}
         self.contents: dict[tuple[Path, str], list[str]] = {}  # most code is read by several stages
 
     def changes(self, listed: Iterable[str], recorded: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -115,11 +115,12 @@ class _Tree:
         holder = next((parent for parent in (path, *path.parents) if parent in self.added), None)
         if holder is None:
             return [f"{name}: not in the workspace"]
+        added = self.added[holder]
         if holder == path:
-            return [] if self.added[path] == md5 else [f"{name}.dvc is of other data than dvc.lock was made with"]
-        files = cached_listing(self.repo, self.added[holder], self.short(holder)) or {}
+            return [] if added.md5 == md5 else [f"{added.file} is of other data than dvc.lock was made with"]
+        files = cached_listing(self.repo, added.md5, self.short(holder)) or {}
         now = files.get(path.relative_to(holder).as_posix())  # None also where nobody here knows the folder's files
-        reason = f"{self.short(holder)}.dvc has another {name} than dvc.lock was made with"
+        reason = f"{added.file} has another {name} than dvc.lock was made with"
         return [] if now in (None, md5) else [reason]
 
     def text(self, path: str) -> str | None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvc.exceptions import DvcException
 from ruamel.yaml import YAML
@@ -111,13 +111,13 @@ class Revision:
         remedy = f"`git checkout {self.name}` and `dvc repro` make it anew" if self.commit else "run `dvc repro`"
         return self._find(out, self.hash(out), self.commit is None, remedy)
 
-    def added_files(self, path: str, md5: str) -> dict[str, Path]:
+    def added_files(self, path: str, added: "AddedData") -> dict[str, Path]:
         """The same of data of `dvc add`, by the hash in their .dvc file.
 
         Raises:
             Unanswerable: the files are nowhere, or one of them is damaged.
         """
-        return self._find(path, md5, True, f"`dvc push {path}.dvc` from where the data are makes them known")
+        return self._find(path, added.md5, True, f"`dvc push {added.file}` from where the data are makes them known")
 
     def _find(self, path: str, md5: str, may_be_here: bool, remedy: str) -> dict[str, Path]:
         what = f"{self.name}: {path}"
@@ -143,8 +143,15 @@ class Revision:
         return {name: place / name for name in names} if content.md5 == md5 else None
 
 
-def added_data(root: Path) -> dict[str, str]:
-    """Returns the hashes in the .dvc files of `dvc add` and its kin, by the paths of their data in the project.
+class AddedData(NamedTuple):
+    """What `dvc add` or its kin keep: a file or a folder."""
+
+    md5: str
+    file: str  # the .dvc file that says so
+
+
+def added_data(root: Path) -> dict[str, AddedData]:
+    """Returns what the .dvc files of a project keep, by the paths of the data in the project.
 
     Raises:
         Unanswerable: a .dvc file cannot be read.
@@ -158,7 +165,7 @@ def added_data(root: Path) -> dict[str, str]:
             folder = Path(name).parent / content.get("wdir", ".")
             for out in content.get("outs", []):
                 if out.get("hash") == "md5" and "md5" in out:  # else not in DVC's cache, or in that of DVC 2
-                    found[Path(os.path.normpath(folder / out["path"])).as_posix()] = out["md5"]
+                    found[Path(os.path.normpath(folder / out["path"])).as_posix()] = AddedData(out["md5"], name)
         except (YAMLError, LookupError, TypeError, AttributeError) as error:
             raise Unanswerable(f"{name}: not as `dvc add` writes it: {_in_a_line(error)}") from None
     return found

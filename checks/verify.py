@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from checks import cli
 from checks.artifacts import Agreement, FileComparison, Tolerance, compare_files
@@ -143,10 +144,11 @@ def clean_clone(revision: Revision, by_hash: bool = False) -> Iterator[Path]:
                 copy_missing(name, revision.root, clone, added)
         listed = (dep for stage in read_stages(clone, params).values() for dep in stage.get("deps", []))
         deps = {Path(os.path.normpath(dep)) for dep in listed}
-        for path, md5 in added.items():
+        for path, one in added.items():
             inside = any(Path(path).is_relative_to(dep) and Path(path) != dep for dep in deps)
             if inside or (not by_hash and any(dep.is_relative_to(path) for dep in deps)):
-                place_added(revision.added_files(path, md5), clone / path)
+                place_added(revision.added_files(path, one), clone / path)
+                keep_as_data(clone / one.file)
         yield clone
 
 
@@ -156,6 +158,14 @@ def place_added(files: Mapping[str, Path], target: Path) -> None:
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)  # without the cache's mode, which allows no write
+
+
+def keep_as_data(file: Path) -> None:
+    """Makes the .dvc file of an import one of `dvc add`: a forced run would ask its source, which may be gone."""
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(file)
+    if "deps" in content:
+        yaml.dump({key: content[key] for key in ("wdir", "outs") if key in content}, file)
 
 
 def copy_missing(name: str, source: Path, target: Path, added: Iterable[str] = ()) -> None:

@@ -161,6 +161,7 @@ def make_odd_tree(folder: Path) -> None:
     (folder / "nothing").mkdir()
     (folder / "file link").symlink_to(folder / "plain.txt")
     (folder / "folder link").symlink_to(folder / "deep")
+    (folder / "looping link").symlink_to(folder)
 
 
 IGNORED = """\

@@ -21,7 +21,8 @@ def stage_table() -> list[str]:
     rows = []
     for name, entry in dag.items():
         outs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
-        names = (next(iter(out)) if isinstance(out, dict) else out for out in outs)
+        names = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
+        names.remove(f"metrics/made_from/{name}.json")  # every stage has it
         # one name for all the plots' files
         short = dict.fromkeys("metrics/plots" if name.startswith("metrics/plots/") else name for name in names)
         paths = ", ".join(f"`{name}`" for name in short)

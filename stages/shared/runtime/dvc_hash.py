@@ -49,7 +49,9 @@ def _files(folder: Path) -> Iterator[str]:
         here = Path(place)
         folders[:] = [name for name in folders if not _is_ignored(here / name, True, rules)]
         yield from (
-            (here / name).relative_to(folder).as_posix() for name in files if not _is_ignored(here / name, False, rules)
+            (here / name).relative_to(folder).as_posix()
+            for name in files
+            if not _is_ignored(here / name, False, rules) and (here / name).is_file()  # DVC refuses anything else
         )
 
 
