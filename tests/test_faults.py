@@ -1,5 +1,6 @@
 """docs/faults.md: every row happens as it is written, and every fault that is tried has its row."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from stages.shared.runtime.errors import BadInput
+from tests.hostile import Ground
 from tests.hub import Fault, Files, Hub
 from tests.project import Project
 from tests.repositories import (
@@ -37,8 +40,12 @@ class Row(NamedTuple):
     left: str
 
 
-def rows() -> list[Row]:
-    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+HOSTILE_PART = "## When somebody means harm"
+
+
+def rows(hostile: bool = False) -> list[Row]:
+    """Returns the lines of the page's first table, or of the one of hostile faults."""
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").partition(HOSTILE_PART)[2 if hostile else 0]
     lines = [
         line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault ", "| --- "))
     ]
@@ -126,9 +133,148 @@ CASES = {
 }
 
 
+def without_hashes(entries: list[dict[str, Any]]) -> Any:
+    return [{name: entry[name] for name in ("type", "path", "size")} for entry in entries]
+
+
+def without_weights(entries: list[dict[str, Any]]) -> Any:
+    return [entry for entry in entries if not entry["path"].endswith("safetensors")]
+
+
+def leading_out(entries: list[dict[str, Any]]) -> Any:
+    return [entry | {"path": "../../config.json"} if entry["path"] == "config.json" else entry for entry in entries]
+
+
+def listed(change: Callable[[list[dict[str, Any]]], Any]) -> Fault:
+    """Alters the list of the files and their hashes."""
+    return Fault("/tree/", alter=lambda answer: json.dumps(change(json.loads(answer))).encode())
+
+
+def in_config(**values: Any) -> Callable[[Hub], object]:
+    """Puts keys into config.json, under its right hash."""
+
+    def change(hub: Hub) -> None:
+        config = json.loads(files(hub, "model")["config.json"])
+        files(hub, "model")["config.json"] = json.dumps(config | values).encode()
+
+    return change
+
+
+def in_card(text: str) -> Callable[[Hub], object]:
+    return lambda hub: files(hub).update({"README.md": f"---\n{text}\n---\n".encode()})
+
+
+def an_index_that_leads_out(hub: Hub) -> None:
+    weights = {"weight_map": {"pooler.dense.bias": "../../x.safetensors"}}
+    del files(hub, "model")["model.safetensors"]
+    files(hub, "model")["model.safetensors.index.json"] = json.dumps(weights).encode()
+
+
+def a_long_line(hub: Hub) -> None:
+    table = files(hub)
+    table.clear()
+    table |= {f"{split}.jsonl": b'{"sentence1": "' + b"x" * 2**25 for split in ("train", "validation")}
+
+
+REPEATED = "\n".join(
+    ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"{two}: &{two} [{', '.join([f'*{one}'] * 10)}]" for one, two in zip("abcdefgh", "bcdefghi", strict=True)]
+)
+ELSEWHERE = {"Link": '<http://example.org/>; rel="next"'}
+HOSTILE_CASES = {
+    "a list of files without hashes": Case(PINNED_DATASET, (listed(without_hashes),)),
+    "an empty list of hashes": Case(PINNED_CHECKPOINT, (Fault("/tree/", content=b"[]"),)),
+    "a list of hashes without the weights": Case(PINNED_CHECKPOINT, (listed(without_weights),)),
+    "a list that leads out of the repository": Case(PINNED_CHECKPOINT, (listed(leading_out),)),
+    "a list that goes on at another host": Case(PINNED_CHECKPOINT, (Fault("/tree/", headers=ELSEWHERE),)),
+    "a list that never ends": Case(
+        PINNED_CHECKPOINT, (Fault("/tree/", headers={"Link": '<?recursive=true>; rel="next"'}),), seconds=60
+    ),
+    "an answer that never ends": Case(PINNED_CHECKPOINT, (Fault("/api/", endless=b"[" * 65536),), seconds=60),
+    "an answer that is small and unpacks to gigabytes": Case(
+        PINNED_CHECKPOINT, (Fault("/api/", content=b"?", headers={"Content-Encoding": "gzip"}),)
+    ),
+    "redirects in a circle": Case(PINNED_CHECKPOINT, (Fault("/api/", status=302, headers={"Location": "/api/again"}),)),
+    "a file that never ends": Case(PINNED_CHECKPOINT, (Fault("safetensors", endless=b"x" * 65536),)),
+    "a header that names a place on the disk": Case(
+        PINNED_CHECKPOINT, (Fault("/resolve/", headers={"ETag": '"../../../../decoys/file"'}),)
+    ),
+    "data of the user's that a card asks for": Case(
+        PINNED_DATASET, prepare=in_card("configs:\n- config_name: default\n  data_files: ../../decoys/*")
+    ),
+    "a card of ten lines that stands for a billion values": Case(PINNED_DATASET, prepare=in_card(REPEATED)),
+    "data that are no tables": Case(
+        PINNED_DATASET, prepare=lambda hub: (files(hub).clear(), files(hub).update({"train.tar": b"", "dev.tar": b""}))
+    ),
+    "a line without end": Case(PINNED_DATASET, prepare=a_long_line),
+    "a checkpoint of a billion layers": Case(PINNED_CHECKPOINT, prepare=in_config(num_hidden_layers=10**9)),
+    "a checkpoint of a billion layers of another name": Case(
+        PINNED_CHECKPOINT, prepare=in_config(model_type="distilbert", n_layers=10**9)
+    ),
+    "label names that are no mapping": Case(PINNED_CHECKPOINT, prepare=in_config(id2label=["a", "b"])),
+    "an index that leads out of the checkpoint": Case(PINNED_CHECKPOINT, prepare=an_index_that_leads_out),
+    "a program that attention is to be computed by": Case(
+        PINNED_CHECKPOINT, prepare=in_config(attn_implementation="someone/kernel")
+    ),
+}
+
+
 def test_the_page_and_the_tests_know_the_same_faults() -> None:
     assert [row.fault for row in rows()] == list(CASES)
+    assert [row.fault for row in rows(hostile=True)] == [*HOSTILE_CASES, *PLANTED]
     assert len(CASES) >= 12
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in rows(hostile=True) if row.fault in HOSTILE_CASES], ids=lambda row: row.fault
+)
+def test_harm_is_seen_as_the_page_says(
+    row: Row, tmp_path: Path, tiny_checkpoint: Path, checkpoint_files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process; that the program makes one line of any message is seen in tests/test_visible.py."""
+    case, ground = HOSTILE_CASES[row.fault], Ground(tmp_path, tiny_checkpoint, monkeypatch)
+    with hub_of(dict(PAIRS), dict(checkpoint_files)) as hub:
+        hub.faults = [Fault(**vars(fault)) for fault in case.faults]
+        if case.prepare is not None:
+            case.prepare(hub)
+        seen = ""
+        try:
+            ground.download(hub, case.seconds, **case.changes)
+        except BadInput as error:
+            seen = f"download: {error}\n"
+        ground.assert_unharmed(hub)
+    assert expected(row).fullmatch(seen), seen
+    assert (row.status, row.left) == (("1", "the earlier outputs") if seen else ("0", "the new outputs"))
+    assert bool(ground.published()) == (not seen)
+
+
+PLANTED = {
+    "a file in the Hub's cache that the Hub does not list": "special_tokens_map.json",
+    "a damaged file in the Hub's cache": "tokenizer.json",
+    "a link in the Hub's cache to a file of the user's": "config.json",
+}
+
+
+@pytest.mark.parametrize("row", [row for row in rows(hostile=True) if row.fault in PLANTED], ids=lambda row: row.fault)
+def test_what_somebody_put_into_the_cache_changes_nothing(
+    row: Row, tmp_path: Path, tiny_checkpoint: Path, checkpoint_files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = Ground(tmp_path, tiny_checkpoint, monkeypatch)
+    with hub_of(dict(PAIRS), dict(checkpoint_files)) as hub:
+        ground.download(hub, **PINNED_CHECKPOINT)
+        clean = ground.published()
+        place = ground.cache / "models--someone--model" / "snapshots" / OLD / PLANTED[row.fault]
+        if place.exists():
+            place.resolve().unlink()
+            place.unlink()
+        if "link" in row.fault:
+            place.symlink_to(ground.decoys / "file")
+        else:
+            place.write_bytes(b"{}")
+        ground.download(hub, **PINNED_CHECKPOINT)
+        ground.assert_unharmed(hub)
+    assert ground.published() == clean
+    assert (row.seen, row.status, row.left) == ("nothing", "0", "the new outputs")
 
 
 def expected(row: Row) -> re.Pattern[str]:

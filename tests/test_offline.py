@@ -1,4 +1,4 @@
-"""After download nothing leaves the process, and download itself goes out for Hub sources only."""
+"""After download nothing leaves the process, download itself goes out for Hub sources only; none writes elsewhere."""
 
 import subprocess
 import sys
@@ -9,20 +9,41 @@ import pytest
 from tests.project import Project
 from tests.repositories import PINNED_DATASET, Downloader, hub_of
 
-STAGES = ("download", "tokenize", "train", "predict", "evaluate")
+STAGES = ("download", "tokenize", "train", "predict", "evaluate", "report")
 
 # Python imports this before anything else. What would leave the process is written down, and fails.
 WATCH = """
 import os, socket, sys
 
+PROJECT, WRITES = os.getcwd(), os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+CHANGES = ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.symlink", "os.link", "os.truncate")
+
+def note(event, arguments):
+    with open(os.environ["NOTES"], "a") as log:
+        log.write(f"{event} {arguments}\\n")
+
+def is_elsewhere(path):
+    path = os.path.abspath(os.fsdecode(path))
+    own = (os.environ["NOTES"], os.devnull)
+    places = (PROJECT, os.environ["TMPDIR"])  # libraries try whether the latter can be written, and leave nothing there
+    return path not in own and not any(path.startswith(place + os.sep) for place in places)
+
 def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)) and isinstance(arguments[2], int):
+        if arguments[2] & WRITES and is_elsewhere(arguments[0]):
+            note(event, arguments)
+        return
+    if event in CHANGES:
+        path = arguments[1 if event in ("os.symlink", "os.link") else 0]
+        if isinstance(path, (str, bytes, os.PathLike)) and is_elsewhere(path):
+            note(event, arguments)
+        return
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         if arguments[0].family == getattr(socket, "AF_UNIX", None):
             return
     elif event not in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
         return
-    with open(os.environ["SOCKETS"], "a") as log:
-        log.write(f"{event} {arguments[1:]}\\\\n")
+    note(event, arguments[1:])
     raise OSError("no network in this test")
 
 sys.addaudithook(watch)
@@ -31,21 +52,30 @@ sys.addaudithook(watch)
 
 @pytest.fixture
 def watched(tmp_path: Path) -> dict[str, str]:
-    """The environment in which every Python program notes its sockets in tmp_path/sockets."""
+    """The environment in which every Python program notes its sockets, and what it writes elsewhere, in tmp_path/notes.
+
+    As in a container with a user id of its own there is no home: nobody, not even root, can make a folder in it.
+    """
     folder = tmp_path / "watch"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(WATCH.replace("\\\\", "\\"))
-    return {"PYTHONPATH": str(folder), "SOCKETS": str(tmp_path / "sockets"), "HF_HOME": str(tmp_path / "hf")}
+    (tmp_path / "no").write_text("a file, and no folder")
+    home = str(tmp_path / "no" / "home")
+    (tmp_path / "tmp").mkdir()
+    places = {"NOTES": str(tmp_path / "notes"), "HOME": home, "TMPDIR": str(tmp_path / "tmp")}
+    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **places}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_socket_leaves_a_stage_that_has_its_inputs(
+def test_no_socket_leaves_a_stage_that_has_its_inputs_and_nothing_is_written_elsewhere(
     stage: str, tiny: Project, watched: dict[str, str], tmp_path: Path
 ) -> None:
     """download too: its sources here are files."""
-    tiny.run(sys.executable, "-m", f"stages.{stage}", HF_ENDPOINT="http://127.0.0.1:9", **watched)
-    assert not (tmp_path / "sockets").exists(), (tmp_path / "sockets").read_text()
+    caches = dict.fromkeys(("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "")
+    tiny.run(sys.executable, "-m", f"stages.{stage}", HF_ENDPOINT="http://127.0.0.1:9", **(caches | watched))
+    assert not (tmp_path / "notes").exists(), (tmp_path / "notes").read_text()
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +90,24 @@ def test_no_socket_leaves_a_stage_that_has_its_inputs(
 )
 def test_a_socket_is_noticed(code: str, watched: dict[str, str], tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], env=watched, capture_output=True, cwd=tmp_path)
-    assert "socket." in (tmp_path / "sockets").read_text()
+    assert "socket." in (tmp_path / "notes").read_text()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('../x', 'w')",
+        "import os; os.mkdir('../x')",
+        "import os; open('x', 'w'); os.remove('../no')",
+        "import pathlib; pathlib.Path('../x').symlink_to('own')",
+        "import os; open('x', 'w'); os.rename('../no', 'own')",
+    ],
+    ids=["write", "folder", "removal", "link", "rename"],
+)
+def test_a_change_elsewhere_is_noticed(code: str, watched: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    subprocess.run([sys.executable, "-c", code], env=watched, cwd=tmp_path / "project", check=True)
+    assert len((tmp_path / "notes").read_text().splitlines()) == 1
 
 
 def test_the_watch_notices_a_stage_that_goes_out(download: Downloader, watched: dict[str, str], tmp_path: Path) -> None:
@@ -69,4 +116,4 @@ def test_the_watch_notices_a_stage_that_goes_out(download: Downloader, watched: 
         done = download(hub, env=watched | {"PYTHONPATH": path}, seconds=1, **PINNED_DATASET)
         assert not hub.requests
     assert done.returncode == 1 and "no network in this test" in done.stderr
-    assert "socket.getaddrinfo" in (tmp_path / "sockets").read_text()
+    assert "socket.getaddrinfo" in (tmp_path / "notes").read_text()

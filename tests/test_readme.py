@@ -119,3 +119,14 @@ def test_every_link_leads_to_a_file() -> None:
     for page in [ROOT / "README.md", *(ROOT / "data").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), target
+
+
+def test_the_page_on_security_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not re.match(r"\| (what|never|---) ", line)]
+    for row in rows:
+        named = re.findall(r"`(tests/test_\w+\.py)`", row)
+        assert named and not [name for name in named if not (ROOT / name).is_file()], row
+    functions = re.findall(r"`(test_\w+)`", page)
+    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_*.py"))
+    assert functions and not [name for name in functions if f"def {name}(" not in code]

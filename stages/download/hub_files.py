@@ -42,7 +42,7 @@ from stages.shared.runtime.terminal import warn
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HASHES = {"sha256": re.compile(r"[0-9a-f]{64}"), "git-sha1": COMMIT}
 CHUNK_BYTES = 2**20
-MAX_PAGES = 1000  # of a list of files; the Hub puts a thousand on each
+MAX_PAGES = 200  # of a list of files; the Hub puts a thousand on each
 MAX_FILES = 200_000  # They are held in memory, a hundred megabytes of them.
 PARALLEL = 8  # files at once, as the Hub's own library fetches them
 
@@ -136,7 +136,7 @@ def list_files(repository: Repository, paths: Iterable[str]) -> dict[str, HubFil
                 files[file.path] = file
                 if len(files) > MAX_FILES:
                     raise BadInput(f"{what}: more than {MAX_FILES:,} files; use a copy with fewer, or local files")
-    lacking = [path for path in paths if path not in files]
+    lacking = sorted(path for path in paths if path not in files)
     if lacking:
         raise BadInput(
             f"{what}: the Hub's list of hashes does not name {lacking[0][:200]}, so it cannot be verified; "

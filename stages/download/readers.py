@@ -117,8 +117,9 @@ def check_lines(file: Path, place: str) -> None:
             first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
             length += len(chunk) if first < 0 else first
             if length > MAX_LINE_BYTES:
+                most = f"{MAX_LINE_BYTES // 2**20} MiB"
                 raise BadInput(
-                    f"{place}: a line has more than {MAX_LINE_BYTES // 2**20} MiB; a row must fit into memory"
+                    f"{place}: a line has more than {most}, which no row may have; shorten it, or use .parquet"
                 )
             if last >= 0:
                 length = len(chunk) - last - 1
