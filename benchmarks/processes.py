@@ -2,7 +2,7 @@
 
     python -m benchmarks.processes
 
-Trains MiniLM-L6 on the sample for one epoch in a scratch clone of HEAD, and compares weights and logits with those of
+Trains MiniLM-L6 on data/hard for one epoch in a scratch clone of HEAD, and compares weights and logits with those of
 one process. Writes benchmarks/results/processes.json; docs/several_machines.md quotes it.
 """
 
@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clone import ROOT, fresh_clone, repro
+from benchmarks.clone import HARD_PAIRS, ROOT, fresh_clone, repro
 from benchmarks.machine import describe
 from checks.artifacts import Tolerance, compare_files
 
@@ -19,7 +19,7 @@ RESULT = ROOT / "benchmarks" / "results" / "processes.json"
 WEIGHTS = "models/finetuned/model.safetensors"
 LOGITS = "data/predictions/validation/logits.npy"
 RECIPE: dict[str, dict[str, Any]] = {
-    "download": {"checkpoint": "files", "checkpoint_files": "models/no_dropout"},
+    "download": HARD_PAIRS | {"checkpoint": "files", "checkpoint_files": "models/no_dropout"},
     "train": {"epochs": 1, "batch_size": 24, "device_batch_size": 24, "threads": 1},
     "predict": {"threads": 1},
 }

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale
 
-The pairs are synthetic: 12 to 25 words a text, drawn by Zipf's law from the sample's words, seeded. Each stage runs
+The pairs are synthetic: 12 to 25 words a text, drawn by Zipf's law from the words of data/hard, seeded. Each stage runs
 as the program that DVC runs, with the committed params.yaml but for the data, in a temporary folder; a csv is the
 slowest of the tables to read. The pairs are the test split, so that they are predicted, scored and reported, by a tiny
 model with MiniLM's vocabulary that was trained on few: what is measured is the pipeline, not the matrix products.
@@ -107,8 +107,8 @@ def write_pairs(file: Path, rows: int, seed: int) -> None:
 
 
 def vocabulary() -> np.ndarray:
-    """Returns the words of the sample's training texts, sorted: str[words]."""
-    text = (ROOT / "data" / "sample" / "train.csv").read_text(encoding="utf-8").lower()
+    """Returns the words of the training texts of data/hard, sorted: str[words]."""
+    text = (ROOT / "data" / "hard" / "train.csv").read_text(encoding="utf-8").lower()
     return np.array(sorted(set(re.findall(r"[a-z]+", text))))
 
 

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers, 32 wide, with a WordPiece tokenizer of the sample's words."""
+    """A BERT of two layers, 32 wide, with a WordPiece tokenizer of the words of data/hard."""
     from tests.tiny import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
@@ -64,7 +64,7 @@ def run_download(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[st
 
 @pytest.fixture
 def sample_rows() -> list[dict[str, str]]:
-    """The first 48 training pairs of the sample, as csv rows."""
+    """The first 48 training pairs of data/hard, as csv rows."""
     from tests.tiny import sample_pairs
 
     return sample_pairs()[:48]
@@ -79,9 +79,12 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Project:
     """A project whose model trains in seconds (the tiny checkpoint, 40 rows of each split), run and committed."""
+    from benchmarks.clone import HARD_PAIRS
+
     project = copy_project(ROOT, tmp_path_factory.mktemp("finished") / "project")
     shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
     project.set(
+        **{f"download__{key}": value for key, value in HARD_PAIRS.items()},
         download__checkpoint="files",
         download__checkpoint_files="data/tiny",
         tokenize__max_samples=40,

@@ -44,7 +44,7 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
     tiny.set(execution__workers=1)
     assert tiny.repro() == []
 
-    file = tiny.folder / "data" / "sample" / "train.csv"
+    file = tiny.folder / "data" / "hard" / "train.csv"
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("forty minutes late", "fifty minutes late", 1), encoding="utf-8")
     assert tiny.repro()[:3] == ["download", "tokenize", "train"]

@@ -499,7 +499,7 @@ def test_a_broken_input_leaves_the_old_page(tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(tmp_path: Path) -> None:
-    with (ROOT / "data" / "sample" / "train.csv").open(encoding="utf-8", newline="") as stream:
+    with (ROOT / "data" / "hard" / "train.csv").open(encoding="utf-8", newline="") as stream:
         texts = [row[name] for row in csv.DictReader(stream) for name in ("sentence1", "sentence2")]
     inputs = make_run(tmp_path, examples=1_000_000, others=[], texts=(texts * 1000)[:1_000_000])
     program = (
@@ -526,7 +526,7 @@ def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(t
 
 def test_a_squared_error_does_not_share_the_axis_of_the_scores() -> None:
     row = {"epoch": 1, "train_loss": 9.0, "loss": 9.0, "pearson": 0.5, "mean_squared_error": 900.0}
-    losses, scores = learning_curves([row, row], ["mean_squared_error", "pearson"], 1, "validation")
+    losses, scores = learning_curves([row, row], ["mean_squared_error", "pearson"], 1, "validation", {})
     assert "mean_squared_error" not in scores.svg and "pearson" in scores.svg
-    (alone,) = learning_curves([row], ["mean_squared_error"], 1, "validation")
+    (alone,) = learning_curves([row], ["mean_squared_error"], 1, "validation", {})
     assert alone.title == losses.title == "Loss"

@@ -11,22 +11,22 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from stages.shared.runtime.execution import Execution
 
 EXECUTION = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
-SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "train.csv"
+HARD_PAIRS = Path(__file__).parents[1] / "data" / "hard" / "train.csv"
 
 
 def sample_pairs() -> list[dict[str, str]]:
-    """Returns the sample's training pairs, as csv rows."""
-    with SAMPLE.open(encoding="utf-8", newline="") as stream:
+    """Returns the training pairs of data/hard, as csv rows."""
+    with HARD_PAIRS.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 def sample_texts() -> list[str]:
-    """Returns both texts of the sample's training pairs."""
+    """Returns both texts of these pairs."""
     return [row[name] for row in sample_pairs() for name in ("sentence1", "sentence2")]
 
 
 def wordpieces() -> dict[str, int]:
-    """Returns a WordPiece vocabulary: the special tokens, the sample's letters and the words of its first texts."""
+    """Returns a WordPiece vocabulary: the special tokens, all letters of these pairs, the words of the first."""
     firsts = sample_texts()[::2]
     words = {word for text in firsts for word in re.findall(r"\w", text.lower())}
     words |= {word for text in firsts[:100] for word in re.findall(r"\w+", text.lower())}

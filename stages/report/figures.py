@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import binomtest
 
 from stages.report.answers import BINS, Answers, ClassScore, histogram_quantiles
 from stages.shared.task.metrics import METRICS
@@ -126,31 +127,54 @@ def _for_the_page(svg: str) -> Markup:
 
 
 def learning_curves(
-    history: Sequence[Mapping[str, float]], metrics: Sequence[str], kept: int, split: str
+    history: Sequence[Mapping[str, float]],
+    metrics: Sequence[str],
+    kept: int,
+    split: str,
+    intervals: Mapping[str, Mapping[str, Any] | None],
 ) -> list[Drawing]:
     """Loss on train and validation after each epoch, and as many metrics of validation as lines can be told apart.
 
     A squared error is not among these: it has a scale of its own, and is the loss already.
+
+    Args:
+        intervals: the records of the kept epoch's metrics on `split`, where there are any; they are drawn at it.
     """
     losses = {"train": "train_loss", split: "loss"}
-    drawings = [_by_epoch("learning-curve-loss", "Loss", history, losses, unit="loss", kept=kept)]
+    by_epoch = partial(_by_epoch, history=history, kept=kept, intervals=intervals)
+    drawings = [by_epoch("learning-curve-loss", "Loss", losses, unit="loss")]
     scores = {name: name for name in metrics if METRICS[name].greater_is_better}
     scores = dict(list(scores.items())[: len(SERIES)])
     if scores:
         title = f"Metrics on {split}"
-        drawings.append(_by_epoch("learning-curve-metrics", title, history, scores, unit="score", kept=kept))
+        drawings.append(by_epoch("learning-curve-metrics", title, scores, unit="score"))
     return drawings
 
 
 def _by_epoch(
-    name: str, title: str, history: Sequence[Mapping[str, float]], columns: Mapping[str, str], *, unit: str, kept: int
+    name: str,
+    title: str,
+    columns: Mapping[str, str],
+    *,
+    unit: str,
+    history: Sequence[Mapping[str, float]],
+    kept: int,
+    intervals: Mapping[str, Mapping[str, Any] | None],
 ) -> Drawing:
-    """Draws columns of the history, given as label -> column, and marks the kept epoch."""
+    """Draws columns of the history, given as label -> column, and marks the kept epoch, with the intervals there."""
     epochs = [row["epoch"] for row in history]
     found: dict[str, Markup] = {}
+    drawn = None
     with canvas(name, 4.2, 2.8, found) as axes:
         for index, (label, column) in enumerate(columns.items()):
             axes.plot(epochs, [row[column] for row in history], **_line(index), label=label)
+            record = intervals.get(column)
+            if record and record["low"] is not None:
+                place = kept + 0.02 * index * len(history)  # beside each other, where several would hide one another
+                axes.vlines(
+                    place, record["low"], record["high"], color=COLOURS[SERIES[index]], linewidth=2.5, alpha=0.6
+                )
+                drawn = record["confidence"]
         axes.axvline(kept, color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)))
         axes.set(ylabel=unit, xlabel="epoch", xlim=(min(epochs) - 0.2, max(epochs) + 0.2))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
@@ -159,7 +183,11 @@ def _by_epoch(
         f"{label} went from {history[0][column]:.4f} to {history[-1][column]:.4f}" for label, column in columns.items()
     )
     description += f", in {len(history)} epoch{'s' if len(history) > 1 else ''}. Epoch {kept} was kept."
-    caption = f"After each epoch; epoch {kept}, at the dotted line, became the model."
+    measured = "Measured at the end of each epoch"
+    if "train_loss" in columns.values():
+        measured += "; that of train is its mean during the epoch, while the model learns"
+    caption = f"{measured}. Epoch {kept}, at the dotted line, became the model"
+    caption += f"; the bars there are its {100 * drawn:g} % intervals." if drawn else "."
     return Drawing(name, title, caption, description, found[name])
 
 
@@ -265,18 +293,29 @@ def residuals(answers: Answers) -> Drawing:
     return Drawing(name, "Errors", "Left of the dotted line the prediction is too low.", description, found[name])
 
 
-def reliability(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
-    """Share that is right against the confidence it was said with, in bins (columns of calibration.csv)."""
+def reliability(rows: Sequence[Mapping[str, str]], split: str, interval: float) -> Drawing:
+    """Share that is right against the confidence it was said with, in bins (columns of calibration.csv).
+
+    Args:
+        interval: the confidence of the interval that is drawn around each share, Wilson's.
+    """
     name = f"reliability-{split}"
     filled = [row for row in rows if float(row["examples"]) > 0]
     confidence, accuracy, count = (
         np.array([float(row[column]) for row in filled]) for column in ("confidence", "accuracy", "examples")
     )
     gap = float(np.sum(count * np.abs(confidence - accuracy)) / np.sum(count))
+    ends = [
+        binomtest(round(share * number), int(number)).proportion_ci(interval, method="wilson")
+        for share, number in zip(accuracy, count, strict=True)
+    ]
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 2.8, found) as axes:
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label="calibrated")
         axes.plot(confidence, accuracy, color=COLOURS["one"], linewidth=1)
+        axes.vlines(
+            confidence, [end.low for end in ends], [end.high for end in ends], color=COLOURS["one"], linewidth=1
+        )
         axes.scatter(
             confidence,
             accuracy,
@@ -289,8 +328,9 @@ def reliability(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
         axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
     caption = (
-        f"A larger dot: more examples. Below the dotted line the model is surer than right; on average by {gap:.3f} "
-        "(expected calibration error)."
+        "Below the dotted line the model is too sure of itself, above it not sure enough. A larger dot is more "
+        f"examples, its line their {100 * interval:g} % interval. The expected calibration error, the mean distance "
+        f"from the dotted line, is {gap:.3f}."
     )
     description = "; ".join(
         f"at a confidence of {c:.2f}, {a:.2f} right ({int(n)} examples)"
@@ -299,16 +339,25 @@ def reliability(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
     return Drawing(name, "Reliability", caption, description, found[name])
 
 
-def precision_recall(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
-    """Precision against recall at every threshold (columns of precision_recall.csv)."""
+def precision_recall(rows: Sequence[Mapping[str, str]], split: str, prevalence: Mapping[str, float]) -> Drawing:
+    """Precision against recall at every threshold (columns of precision_recall.csv).
+
+    Args:
+        prevalence: the share of the examples that carry each label, which is the precision of a model that guesses.
+    """
     name = f"precision-recall-{split}"
     curves = read_curves(rows, "recall", "precision")
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 2.8, found) as axes:
         draw_curves(axes, curves)
+        for index, label in enumerate(list(curves)[:CURVES_SHOWN]):
+            axes.axhline(prevalence[label], color=COLOURS[SERIES[index]], linewidth=1, linestyle=(0, (1, 2)))
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
-    caption = "Along the curve the threshold falls: more is found, and more of it is wrong." + _first_of(curves)
+    caption = (
+        "Along the curve the threshold falls: more is found, and more of it is wrong. The level dotted line is the "
+        "share of examples that carry the label, which is the precision of a guess." + _first_of(curves)
+    )
     half = {label: precision[np.abs(recall - 0.5).argmin()] for label, (recall, precision) in curves.items()}
     description = "Precision where half is found: " + ", ".join(f"{label} {value:.2f}" for label, value in half.items())
     return Drawing(name, "Precision and recall", caption, description, found[name])

@@ -81,14 +81,14 @@ class RunSummary:
 
     @property
     def dataset(self) -> str:
-        """What people call the data: the folder of local files, or the name on the Hub."""
-        return str(self.params["download"]["dataset_files"]) if self.task.source == "files" else self.task.name
+        """What people call the data: the folder or file of local ones, or the name on the Hub."""
+        return _name(self.params["download"]["dataset_files"]) if self.task.source == "files" else self.task.name
 
     @property
     def checkpoint(self) -> str:
         """What people call the weights that the training started from."""
         section = self.params["download"]
-        return str(section["checkpoint_files"] if section["checkpoint"] == "files" else section["checkpoint"])
+        return _name(section["checkpoint_files"]) if section["checkpoint"] == "files" else str(section["checkpoint"])
 
     @property
     def confidence(self) -> float:
@@ -134,6 +134,11 @@ def describe_model(folder: Path) -> Model:
         with file.open("rb") as stream:
             files.append((file.name, hashlib.file_digest(stream, "sha256").hexdigest()))
     return Model((config.get("architectures") or [config.get("model_type", "unknown")])[0], parameters, files)
+
+
+def _name(path: str) -> str:
+    """Returns a path inside the project as it is, and of another one its end: a reader has no use for more."""
+    return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else path
 
 
 def _json(file: Path) -> Any:

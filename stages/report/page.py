@@ -5,6 +5,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,16 @@ class Score:
     low: float | None
     high: float | None
     baseline: float | None
+    digits: int  # behind the point: as many as the examples can tell apart
     scale: tuple[float, float]  # ends of the bar that it is drawn on
 
-    def at(self, value: float) -> float:
-        """Returns where `value` lies on the bar, in per cent of its length."""
-        return _place(value, self.scale)
+    def at(self, value: float | None) -> float | None:
+        """Returns where `value` lies on the bar, in per cent of its length; None for no value."""
+        return None if value is None else _place(value, self.scale)
+
+    def say(self, value: float) -> str:
+        """Formats a value of this metric."""
+        return f"{value:.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -129,15 +135,39 @@ def describe_split(
 
 
 def scores_of(run: RunSummary, split: str) -> list[Score]:
-    """Returns the metrics of a split with their intervals, the loss aside."""
+    """Returns the metrics of a split and its loss, with their intervals.
+
+    Metrics of which more is better share one scale, so that their bars can be compared; each other one has its own.
+    """
+    values = run.metrics[split]
+    digits = digits_for(int(values["examples"]))
+    better = [name for name in run.task.metrics if METRICS[name].greater_is_better]
+    shared = _scale([number for name in better for number in _shown(run, split, name)])
     scores = []
-    for name in run.task.metrics:
-        value, record = run.metrics[split][name], run.interval(split, name)
-        low, high, baseline = (record[key] if record else None for key in ("low", "high", "baseline"))
-        shown = [number for number in (value, low, high, baseline) if number is not None]
-        scale = (min(0.0, *shown), 1.0 if METRICS[name].greater_is_better else 1.1 * max(shown))
-        scores.append(Score(name, value, low, high, baseline, scale))
+    for name in [*run.task.metrics, "loss"]:
+        low, high, baseline = _shown(run, split, name)[1:]
+        scale = shared if name in better else _scale(_shown(run, split, name))
+        scores.append(Score(name, values[name], low, high, baseline, digits, scale))
     return scores
+
+
+def _shown(run: RunSummary, split: str, metric: str) -> list[float | None]:
+    """Returns a metric's value, the ends of its interval, and the best constant answer's score."""
+    record = run.interval(split, metric) or {}
+    return [run.metrics[split][metric], *(record.get(key) for key in ("low", "high", "baseline"))]
+
+
+def digits_for(examples: int) -> int:
+    """Returns how many digits behind the point a share of `examples` deserves: down to a tenth of its uncertainty."""
+    return 3 if examples < 2500 else 4
+
+
+def _scale(numbers: Sequence[float | None]) -> tuple[float, float]:
+    """Returns the ends of a bar that shows all these numbers, and a tenth more on both sides."""
+    known = [number for number in numbers if number is not None]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    margin = 0.1 * (high - low) or 0.05
+    return low - margin, high + margin
 
 
 def draw(run: RunSummary, answers: Answers) -> list[Drawing]:
@@ -149,9 +179,10 @@ def draw(run: RunSummary, answers: Answers) -> list[Drawing]:
         drawings = [figures.binary_scores(answers, task.label_names)]
     else:
         drawings = [figures.class_scores_strips(answers, class_scores(task, answers))]
+    frequent = {score.name: score.actual / len(answers) for score in class_scores(task, answers)}
     for table, figure in (
-        (run.calibration, figures.reliability),
-        (run.precision_recall, figures.precision_recall),
+        (run.calibration, partial(figures.reliability, interval=run.confidence)),
+        (run.precision_recall, partial(figures.precision_recall, prevalence=frequent)),
         (run.roc, figures.roc),
     ):
         if rows := [row for row in table if row["split"] == split]:
@@ -197,7 +228,9 @@ def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path
     )
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     kept = int(run.selection["epoch"])
-    learning = figures.learning_curves(run.history, run.task.metrics, kept, str(run.selection["split"]))
+    split = str(run.selection["split"])
+    ends = {name: run.interval(split, name) for name in [*run.task.metrics, "loss"]}
+    learning = figures.learning_curves(run.history, run.task.metrics, kept, split, ends)
     return environment.get_template("page.html").render(
         run=run,
         task=run.task,
