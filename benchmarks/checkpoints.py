@@ -39,7 +39,7 @@ from stages.tokenize.checkpoint import positions
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from stages.train.train import TrainFiles, TrainParams, train
 from stages.train.trainer import ResumableTrainer
-from tests.tiny import EXECUTION, SAMPLE
+from tests.tiny import EXECUTION, HARD_PAIRS
 
 RESULT = ROOT / "benchmarks" / "results" / "checkpoints.json"
 PAGE = ROOT / "docs" / "checkpoints.md"
@@ -100,7 +100,7 @@ def survey(folder: Path, pairs: int = 32) -> dict[str, Any]:
 
 def prepare(folder: Path, pairs: int) -> None:
     """Writes pairs of the sample, three of four to train on."""
-    with SAMPLE.open(encoding="utf-8", newline="") as stream:
+    with HARD_PAIRS.open(encoding="utf-8", newline="") as stream:
         rows = [row for row, _ in zip(csv.DictReader(stream), range(pairs), strict=False)]
     features = {"text": Value("string"), "text_pair": Value("string"), "label": ClassLabel(names=LABELS)}
     columns = {

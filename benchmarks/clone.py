@@ -13,12 +13,6 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SCRATCH = ROOT / ".scratch" / "benchmarks"
-HARD_PAIRS = {  # the section `download` for data/hard
-    "dataset_files": "data/hard",
-    "text_column": "sentence1",
-    "text_pair_column": "sentence2",
-    "label_names": ["not_equivalent", "equivalent"],
-}
 
 
 def fresh_clone(name: str) -> Path:

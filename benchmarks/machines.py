@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clone import HARD_PAIRS, ROOT, fresh_clone, repro
+from benchmarks.clone import ROOT, fresh_clone, repro
+from benchmarks.hard_pairs import HARD_PAIRS
 from benchmarks.machine import describe
 from checks.artifacts import Tolerance, compare_files
 
@@ -38,7 +39,11 @@ VARIANTS: dict[str, tuple[dict[str, str], int]] = {
 def main() -> None:
     """Runs every variant, prints the table and writes the result file."""
     clone = fresh_clone("machines")
-    recipe = {"download": HARD_PAIRS, "train": {"epochs": 1, "threads": 2}, "predict": {"threads": 2}}
+    recipe: dict[str, dict[str, Any]] = {
+        "download": HARD_PAIRS,
+        "train": {"epochs": 1, "threads": 2},
+        "predict": {"threads": 2},
+    }
     repro(clone, recipe)
     reference = clone.parent / "reference"
     for name in (WEIGHTS, LOGITS):

@@ -152,7 +152,8 @@ def senses(folder: Path) -> list[Sense]:
     def above(offset: str) -> set[str]:
         return {offset}.union(*(above(parent) for parent in synsets[offset].hypernyms))
 
-    found, used = [], set()
+    found: list[Sense] = []
+    used: set[str] = set()
     for lemma, (_, offset) in sorted(familiar(folder).items(), key=lambda item: (-item[1][0], digest(item[0]))):
         synset = synsets[offset]
         word, definition = lemma.replace("_", " "), definition_of(synset.gloss)

@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clone import HARD_PAIRS, ROOT, fresh_clone, repro
+from benchmarks.clone import ROOT, fresh_clone, repro
+from benchmarks.hard_pairs import HARD_PAIRS
 from benchmarks.machine import describe
 from checks.artifacts import Tolerance, compare_files
 

@@ -20,7 +20,8 @@ from scipy.sparse import hstack
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.clone import HARD_PAIRS, ROOT, SCRATCH, fresh_clone, repro, run_key
+from benchmarks.clone import ROOT, SCRATCH, fresh_clone, repro, run_key
+from benchmarks.hard_pairs import HARD_PAIRS
 from benchmarks.machine import describe
 
 RESULTS = ROOT / "benchmarks" / "results"

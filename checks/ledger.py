@@ -34,7 +34,7 @@ def count_looks(new: Revision, splits: Iterable[str]) -> dict[str, int]:
     """
     own = look_of(new.lock)
     looks = set(filter(None, map(look_of, _locks(new)))) | ({own} if own else set())
-    listings = {look.predictions: cached_listing(new.repo, look.predictions) for look in looks}
+    listings = {look.predictions: cached_listing(new.repo, look.predictions, "data/predictions") for look in looks}
     return {split: len(set(_models(split, own, looks, listings))) for split in splits}
 
 

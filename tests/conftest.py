@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import stages  # noqa: F401  (seals the environment before any library reads it)
+from benchmarks.hard_pairs import HARD_PAIRS
 from tests.hub import Files
 from tests.project import Project, copy_project
 from tests.repositories import Downloader
@@ -79,8 +80,6 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Project:
     """A project whose model trains in seconds (the tiny checkpoint, 40 rows of each split), run and committed."""
-    from benchmarks.clone import HARD_PAIRS
-
     project = copy_project(ROOT, tmp_path_factory.mktemp("finished") / "project")
     shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
     project.set(

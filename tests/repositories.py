@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from ruamel.yaml import YAML
 
+from benchmarks.hard_pairs import HARD_PAIRS
 from tests.hub import Files, Hub
 
 ROOT = Path(__file__).parents[1]
@@ -155,12 +156,16 @@ class Downloader:
         for split, rows in {"train": TRAIN, "validation": VALIDATION}.items():
             (self.folder / "local" / f"{split}.parquet").write_bytes(parquet(rows))
         params = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-        params["download"] |= {
-            "dataset": "files",
-            "dataset_files": str(self.folder / "local"),
-            "checkpoint": "files",
-            "checkpoint_files": str(self.checkpoint),
-        } | changes
+        params["download"] |= (
+            HARD_PAIRS
+            | {
+                "dataset": "files",
+                "dataset_files": str(self.folder / "local"),
+                "checkpoint": "files",
+                "checkpoint_files": str(self.checkpoint),
+            }
+            | changes
+        )
         params["execution"]["network_timeout_seconds"] = seconds
         sections = {name: params[name] for name in ("download", "execution")}
         YAML(typ="safe", pure=True).dump(sections, self.folder / "params.yaml")

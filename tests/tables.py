@@ -37,6 +37,7 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
         "label_names": ["no", "yes"],
         "label_delimiter": None,
         "group_column": None,
+        "keep_columns": [],
         "metrics": ["accuracy"],
         "validation_fraction": None,
         "test_fraction": None,

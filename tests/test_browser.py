@@ -28,7 +28,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     """Yields the kind of run, the colour scheme, the page, and what the browser complained of or asked for."""
     kind, scheme = request.param
     file = tmp_path / "report.html"
-    report(ReportParams(errors=50), EXECUTION, make_run(tmp_path, **KINDS[kind]))  # type: ignore[arg-type]
+    report(ReportParams(errors=50, slice_columns=None), EXECUTION, make_run(tmp_path, **KINDS[kind]))  # type: ignore[arg-type]
     with picture.browser() as chromium:
         page = chromium.new_context(
             offline=True, color_scheme=scheme, viewport={"width": 1200, "height": 900}
@@ -100,7 +100,7 @@ def test_mistakes_can_be_searched_filtered_and_sorted(opened: tuple[str, str, Pa
 def test_the_test_can_fail(tmp_path: Path) -> None:
     """A page that asks for something, or whose script is not ours, is noticed."""
     file = tmp_path / "report.html"
-    report(ReportParams(errors=5), EXECUTION, make_run(tmp_path))
+    report(ReportParams(errors=5, slice_columns=None), EXECUTION, make_run(tmp_path))
     foreign = '<img src="https://example.org/x.png"><script>console.log("foreign")</script></main>'
     file.write_text(file.read_text("utf-8").replace("</main>", foreign), encoding="utf-8")
     with picture.browser() as chromium:
@@ -113,7 +113,7 @@ def test_the_test_can_fail(tmp_path: Path) -> None:
 
 def test_the_readmes_picture_is_taken(tmp_path: Path) -> None:
     file = tmp_path / "report.html"
-    report(ReportParams(errors=5), EXECUTION, make_run(tmp_path))
+    report(ReportParams(errors=5, slice_columns=None), EXECUTION, make_run(tmp_path))
     picture.take(file, tmp_path / "docs" / "report.png")
     assert (tmp_path / "docs" / "report.png").read_bytes().startswith(b"\x89PNG")
 

@@ -77,7 +77,7 @@ def render(files: ReportFiles, errors: int = 50) -> tuple[str, str, str]:
     """Returns the page, the card and the summary."""
     said = StringIO()
     with redirect_stdout(said):
-        report(ReportParams(errors=errors), EXECUTION, files)
+        report(ReportParams(errors=errors, slice_columns=None), EXECUTION, files)
     return files.page.read_text("utf-8"), files.card.read_text("utf-8"), said.getvalue()
 
 
@@ -128,7 +128,7 @@ def test_two_shells_render_the_same_bytes(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from tests.made_run import make_run\n"
         "from stages.report.report import ReportParams, report\n"
         "from tests.tiny import EXECUTION\n"
-        "report(ReportParams(errors=50), EXECUTION, make_run(Path('run')))"
+        "report(ReportParams(errors=50, slice_columns=None), EXECUTION, make_run(Path('run')))"
     )
     written = []
     for name, environment in (
@@ -508,7 +508,7 @@ def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(t
         "from stages.report.report import ReportParams, report\n"
         f"fields = { ({name: str(path) for name, path in vars(inputs).items()})!r}\n"
         "files = ReportFiles(**{name: Path(path) for name, path in fields.items()})\n"
-        "report(ReportParams(errors=50), Execution('cpu', 60.0, 1, 60.0, 1, 1, None), files)\n"
+        "report(ReportParams(errors=50, slice_columns=None), Execution('cpu', 60.0, 1, 60.0, 1, 1, None), files)\n"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     done = subprocess.run(

@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetInfo, Features, Value
 
 from stages.download.column_types import is_text
 from stages.download.groups import read_groups
+from stages.download.kept_columns import read_kept
 from stages.download.label_encoding import encode_labels
 from stages.download.source import Source
 from stages.shared.runtime.errors import BadInput
@@ -29,7 +30,7 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
             raise BadInput(f"{source.places[split]}: the {split} split is empty; add rows or remove it")
         labelling.columns_of(table.column_names, split, source.places[split])
     feature, names, labels = encode_labels(source)
-    groups = read_groups(source)
+    groups, others = read_groups(source), read_kept(source)
     splits = {}
     for split, table in source.tables.items():
         columns = {
@@ -40,6 +41,8 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
         columns |= {"label": labels[split], "idx": _idx_column(table)}
         if split in groups:
             features[GROUP], columns[GROUP] = Value("string"), groups[split]
+        features |= {name: Value("string") for name in others[split]}
+        columns |= others[split]
         splits[split] = as_dataset(pa.table(columns), features)
     return splits, names
 

@@ -43,13 +43,17 @@ def parse_columns(table: pa.Table, labelling: Labelling, file_format: str, place
         BadInput: the labels have no type in common.
     """
     is_jsonl = file_format == "jsonl"
-    names = {labelling.label_column, "idx"} | ({labelling.group_column} if is_jsonl else set())  # a cell is its text
+    names: set[str | None] = {labelling.label_column, "idx"}
+    if is_jsonl:  # elsewhere a cell is its text
+        names |= {labelling.group_column, *labelling.keep_columns}
     for name in names - {None, *labelling.text_columns}:
         column = table[name].combine_chunks().dictionary_encode()
         cells = column.dictionary.to_pylist()
         parsed = list(map(json.loads, cells)) if is_jsonl else _parse_cells(cells)
         if is_jsonl and name == labelling.group_column != "idx":
             parsed = _as_texts(parsed)
+        elif name not in (labelling.label_column, "idx", labelling.group_column):
+            parsed = [value if isinstance(value, str) else cell for value, cell in zip(parsed, cells, strict=True)]
         values = _array(parsed)
         if values is None and name != "idx":
             number, reason = _first_misfit(parsed)

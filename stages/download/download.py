@@ -42,6 +42,7 @@ class DownloadParams:
     label_names: list[str] | None  # None: learned from the train split, sorted
     label_delimiter: Annotated[str, Field(min_length=1)] | None  # between the labels of a multi-label row
     group_column: Annotated[str, Field(min_length=1)] | None  # None: every row is on its own
+    keep_columns: list[str]  # beside the texts, for slices of the results
     metrics: Annotated[list[MetricName], Field(min_length=1)]  # the first one selects the checkpoint
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
@@ -101,8 +102,6 @@ def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Sou
     if p.dataset.startswith("glue/"):
         if p.split_files is not None:
             raise BadInput("params.yaml: download.split_files: glue/* brings its own splits; set it to null")
-        if p.group_column is not None:
-            raise BadInput("params.yaml: download.group_column: glue/* has no groups; set it to null")
         return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
     if p.group_column == p.label_column:
         raise BadInput(

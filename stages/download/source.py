@@ -30,6 +30,7 @@ class Labelling:
     label_names: list[str] | None
     label_delimiter: str | None = None
     group_column: str | None = None
+    keep_columns: Sequence[str] = ()
 
     @property
     def text_columns(self) -> list[str]:
@@ -40,7 +41,7 @@ class Labelling:
     def columns(self) -> list[str]:
         """The names of all columns that are of use; `idx` is kept where a source has one."""
         groups = [] if self.group_column is None else [self.group_column]
-        return list(dict.fromkeys([*self.text_columns, self.label_column, "idx", *groups]))
+        return list(dict.fromkeys([*self.text_columns, self.label_column, "idx", *groups, *self.keep_columns]))
 
     def columns_of(self, names: Sequence[str], split: str, place: str) -> list[str]:
         """Returns the columns of use that a table with the columns `names` has; a test split may lack labels.
@@ -56,6 +57,9 @@ class Labelling:
             optional = column is None or (key == "label_column" and split_kind(split) == "test")
             if column not in names and not optional:
                 raise BadInput(f"{place}: no column {column!r} (download.{key}), only {', '.join(names)}")
+        for column in self.keep_columns:
+            if column not in names:
+                raise BadInput(f"{place}: no column {column!r} (download.keep_columns), only {', '.join(names)}")
         return [name for name in self.columns if name in names]
 
 

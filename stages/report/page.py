@@ -103,20 +103,28 @@ def _place(value: float, scale: tuple[float, float]) -> float:
 
 
 def describe_split(
-    run: RunSummary, answers: Answers, rows: Dataset, errors: int, overlap: np.ndarray, groups: np.ndarray | None
+    run: RunSummary,
+    answers: Answers,
+    rows: Dataset,
+    *,
+    errors: int,
+    columns: Sequence[str],
+    overlap: np.ndarray,
+    groups: np.ndarray | None,
 ) -> SplitSection:
     """Computes all that the page says about one scored split.
 
     Args:
         rows: the split in data/raw; its first `len(answers)` rows are those of `answers`.
         errors: mistakes to show.
+        columns: kept columns to slice by.
         overlap: uint8[rows], what each has in common with train.
         groups: int64[len(answers)], which of them belong together; None: each is on its own.
     """
     task, split = run.task, answers.split
     texts = rows.data.table.slice(0, len(answers))
     overlap = overlap[: len(answers)]
-    slicings = slice_split(task, answers, texts, run.confidence, overlap=overlap, groups=groups)
+    slicings = slice_split(task, answers, texts, run.confidence, overlap=overlap, groups=groups, columns=columns)
     numbers = task.problem.numeric
     highest = max((part.high for slicing in slicings for part in slicing.slices), default=1.0)
     return SplitSection(

@@ -1,5 +1,6 @@
 """report: the metrics, data/raw/, data/predictions/ and both models -> the page, the card and the list of materials."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,14 @@ from stages.report.materials import render_materials
 from stages.report.page import describe_split, render_page
 from stages.report.summary import summarize
 from stages.report.texts import without_controls
+from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.splits import load_splits
 from stages.shared.runtime.terminal import say
 from stages.shared.task.groups import row_groups
+from stages.shared.task.kept_columns import kept
 from stages.shared.task.overlap import read_overlap
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -26,17 +29,36 @@ TEMPLATES = Path(__file__).with_name("templates")
 @params_dataclass
 class ReportParams:
     errors: Annotated[int, Field(ge=0)]  # mistakes that the page shows of each split
+    slice_columns: list[str] | None  # of download.keep_columns; None: all of them
+
+
+def columns_to_slice(wanted: Sequence[str] | None, available: Sequence[str]) -> list[str]:
+    """Returns the kept columns to slice by.
+
+    Raises:
+        BadInput: one that is wanted was not kept.
+    """
+    if lacking := [name for name in wanted or [] if name not in available]:
+        raise BadInput(
+            f"params.yaml: report.slice_columns: {lacking[0]!r} is not in download.keep_columns; add it there"
+        )
+    return list(available if wanted is None else wanted)
 
 
 def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
     """Renders the page, the model card and the list of materials of a finished run, and prints a summary."""
     run = read_run(files)
     raw = load_splits(files.raw)
+    wanted = columns_to_slice(p.slice_columns, run.params["download"]["keep_columns"])
     splits = []
     for split in run.metrics:
         answers = read_answers(run.task, files.predictions, split)
         overlap, groups = read_overlap(files.overlap, split), row_groups(files.raw / split, len(answers))
-        splits.append(describe_split(run, answers, raw[split], p.errors, overlap, groups))
+        columns = [name for name in wanted if kept(name) in raw[split].column_names]  # glue/* keeps none
+        section = describe_split(
+            run, answers, raw[split], errors=p.errors, columns=columns, overlap=overlap, groups=groups
+        )
+        splits.append(section)
     pairs = "text_pair" in raw["train"].column_names
     texts = (file.read_text(encoding="utf-8") for file in (files.requirements, files.hashed_requirements))
     with publish(files.page, files.card, files.materials) as (page, card, materials):
