@@ -7,11 +7,12 @@ What was trained and never kept is not known to anyone.
 
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import yaml  # in C: a history has hundreds of locks, and ruamel.yaml takes a tenth of a second for each
 
-from checks.dvc_internals import cached_listing
+from checks.dvc_internals import DamagedObject, cached_listing
 from checks.predictions import PREDICTIONS, RAW
 from checks.revisions import Revision, git
 
@@ -34,7 +35,7 @@ def count_looks(new: Revision, splits: Iterable[str]) -> dict[str, int]:
     """
     own = look_of(new.lock)
     looks = set(filter(None, map(look_of, _locks(new)))) | ({own} if own else set())
-    listings = {look.predictions: cached_listing(new.repo, look.predictions, "data/predictions") for look in looks}
+    listings = {look.predictions: _listing(new, look.predictions) for look in looks}
     return {split: len(set(_models(split, own, looks, listings))) for split in splits}
 
 
@@ -52,6 +53,13 @@ def _models(
                 yield look.predictions
         elif listing.get(labels := f"{split}/labels.npy") is not None and listing[labels] == ours.get(labels):
             yield listing[f"{split}/logits.npy"]
+
+
+def _listing(new: Revision, md5: str) -> dict[str, str] | None:
+    """Returns what DVC's cache knows of some predictions; a damaged listing is as good as none here."""
+    with suppress(DamagedObject):
+        return cached_listing(new.repo, md5, PREDICTIONS)
+    return None
 
 
 def look_of(lock: Any) -> Look | None:

@@ -15,14 +15,17 @@ LOCK = """\
 schema: '2.0'
 stages:
   download:
+    cmd: run download
     outs:
     - path: data/raw
       md5: {raw}.dir
   predict:
+    cmd: run predict
     outs:
     - path: data/predictions
       md5: {predictions}.dir
   evaluate:
+    cmd: run evaluate
     deps:
     - path: data/predictions
       md5: {predictions}.dir
@@ -31,6 +34,7 @@ stages:
         evaluate:
           splits: [{splits}]
   report:
+    cmd: run report
     deps:
     - path: data/predictions
       md5: {predictions}.dir
@@ -51,7 +55,7 @@ LISTINGS = {
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    def listing(repo: Any, md5: str) -> dict[str, str] | None:
+    def listing(repo: Any, md5: str, what: str) -> dict[str, str] | None:
         hashes = LISTINGS.get(md5.removesuffix(".dir"))
         return hashes and {"test/labels.npy": hashes[0], "test/logits.npy": hashes[1]}
 
