@@ -3,7 +3,7 @@
 A score varies with the seed and with the examples. The spread over seeds alone says nothing of other examples, however
 many seeds there are: an interval from it shrinks around what these very examples happen to say. So both are drawn:
 seeds and examples are the rows and columns of a table of values, and the variance of its mean is that of a two-way
-layout with random rows and columns (Searle, Casella & McCulloch 1992, section 4.7; of classifiers' readers and cases:
+layout with random rows and columns (Searle, Casella & McCulloch 1992, chapter 4; of classifiers' readers and cases:
 Gallas 2006). Its degrees of freedom are Satterthwaite's (1946), so that three seeds pay for being three by Student's t.
 The multi-bootstrap (Sellam et al. 2022) draws the same two things; tests/test_spread.py compares the two.
 

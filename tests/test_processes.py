@@ -1,5 +1,6 @@
 """train and predict in several processes: the same steps, the same numbers up to rounding, and a clean end."""
 
+import csv
 import os
 import re
 import signal
@@ -144,6 +145,11 @@ def assert_same_up_to_rounding(project: Project, alone: Project) -> None:
     for split in ("validation", "test"):
         assert logits(project, split).shape == logits(alone, split).shape == (39, 2)
         assert np.abs(logits(project, split) - logits(alone, split)).max() < 1e-6
+    # What each epoch predicted is put back into the order of the split, whoever computed it.
+    labels = np.load(project.folder / "data" / "predictions" / "validation" / "labels.npy")
+    rows = csv.DictReader(project.read("metrics/history.csv").splitlines())
+    epochs = np.load(project.folder / "data" / "epochs.npy")
+    assert [float(row["accuracy"]) for row in rows] == [(one == labels).mean() for one in epochs]
     assert (
         project.read("metrics/selection.json").partition("value")[0]
         == alone.read("metrics/selection.json").partition("value")[0]

@@ -24,6 +24,7 @@ def save_arrow(file: Path, rows: list[int], chunk: int) -> None:
 WRITE: dict[str, Callable[[Path, Any], None]] = {
     "model.safetensors": lambda file, values: save_file({"w": np.array(values, dtype=np.float32)}, file),
     "logits.npy": lambda file, values: np.save(file, np.array(values, dtype=np.float32)),
+    "epochs.npy": lambda file, values: np.save(file, np.array(values, dtype=np.uint8)),
     "metrics.json": lambda file, values: file.write_text(json.dumps(values), encoding="utf-8"),
     "history.csv": lambda file, values: file.write_text("loss\n" + "\n".join(values) + "\n", encoding="utf-8") and None,
     "data.arrow": lambda file, values: save_arrow(file, *values),
@@ -48,6 +49,8 @@ WRITE: dict[str, Callable[[Path, Any], None]] = {
         ("logits.npy", [[0.0, 2**-9]], [[2**-8, 0.0]], Agreement.BEYOND, {"largest": 2**-8, "flipped": 1, "of": 1}),
         ("logits.npy", [[0.0, 1.0]], [[2**-8, 1.0]], Agreement.WITHIN, {"largest": 2**-8, "flipped": 0}),
         ("logits.npy", [[0.0, 1.0]], [[0.0], [1.0]], Agreement.BEYOND, {"shape": "float32[1, 2] -> float32[2, 1]"}),
+        ("epochs.npy", [[0] * 100] * 2, [[0] * 100, [0] * 99 + [1]], Agreement.WITHIN, {"flipped": 1, "of": 200}),
+        ("epochs.npy", [[0, 1]], [[1, 1]], Agreement.BEYOND, {"flipped": 1, "of": 2}),
         ("metrics.json", {"a": {"f1": 0.5}}, {"a": {"f1": 0.75}}, Agreement.BEYOND, {"a.f1": "0.5 -> 0.75"}),
         ("metrics.json", {"f1": 0.5}, {"f1": 0.501}, Agreement.WITHIN, {"f1": "0.5 -> 0.501"}),
         ("metrics.json", {"a": 1, "b": 2}, {"b": 2, "a": 1}, Agreement.EQUAL, {}),

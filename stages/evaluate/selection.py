@@ -2,7 +2,7 @@
 
 The best of several scores is one that chance was kind to, so on the split that chose it a model scores above what it is
 worth. The bootstrap bias correction (Tsamardinos, Greasidou & Borboudakis 2018, "Bootstrapping the out-of-sample
-predictions for efficient and accurate cross-validation", section 3) repeats the choice: on each resample the epoch is
+predictions for efficient and accurate cross-validation") repeats the choice: on each resample the epoch is
 chosen anew, and scored on the examples that the resample left out. It takes what each epoch predicted, and no training.
 """
 
