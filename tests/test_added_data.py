@@ -33,6 +33,9 @@ PLACES = {
 }
 
 
+OFTEN = ("a folder in a folder", "a part of the folder")
+
+
 def make_added(folder: Path, place: str, added: str, add: str = "add") -> Project:
     project = Project(folder)
     write(project, "dvc.yaml", DAG)
@@ -85,7 +88,9 @@ def verdicts(report: Any) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in OFTEN else pytest.mark.exhaustive) for kind in PLACES]
+)
 def test_data_that_were_not_pulled_come_from_the_cache_and_from_the_remote(
     kind: str, added: Callable[..., Project], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +107,7 @@ def test_data_that_were_not_pulled_come_from_the_cache_and_from_the_remote(
     assert not (project.folder / kept).exists()  # it is the clone that needed them
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_workspaces_newer_data_are_not_those_of_the_commit(
     added: Callable[..., Project], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +119,7 @@ def test_the_workspaces_newer_data_are_not_those_of_the_commit(
     assert (status, verdicts(report), report["mismatches"]) == (0, IDENTICAL, [])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_data_of_import_url_are_fetched_too(
     added: Callable[..., Project], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from checks import gate, why
+from checks import compare, gate, why
 from checks.dvc_internals import content_of
 from checks.made_from import find_foreign
 from checks.revisions import WORKSPACE, Revision
@@ -358,17 +358,32 @@ def test_where_both_branches_ran_a_stage_the_merge_stops_and_dvc_makes_it_anew(r
     assert run(recorded) == []
 
 
-@pytest.mark.parametrize("setting", ["true", "input", "false"])
 def test_a_clone_has_the_bytes_that_were_committed_whatever_git_does_to_ends_of_lines(
-    recorded: Project, tmp_path: Path, setting: str
+    recorded: Project, tmp_path: Path
 ) -> None:
     (recorded.folder / "source" / "windows.csv").write_bytes(b"a,b\r\n1,2\r\n")
     recorded.commit("a table from Windows")
-    recorded.run("git", "-c", f"core.autocrlf={setting}", "clone", "--quiet", ".", str(tmp_path / "clone"))
     names = recorded.run("git", "ls-files").stdout.split()
     assert len(names) > 10
-    for name in names:
-        assert (tmp_path / "clone" / name).read_bytes() == (recorded.folder / name).read_bytes(), name
+    for setting in ("true", "input", "false"):
+        clone = tmp_path / setting
+        recorded.run("git", "-c", f"core.autocrlf={setting}", "clone", "--quiet", ".", str(clone))
+        for name in names:
+            assert (clone / name).read_bytes() == (recorded.folder / name).read_bytes(), name
+
+
+def test_compare_warns_of_a_commit_whose_outputs_are_of_other_inputs(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = labels_of(200)
+    write(predicted, "metrics/made_from/predict.json", '{"made_from": [{"deps": [], "params": {}, "outs": []}]}')
+    predicted.commit("merged")
+    branch(predicted, "better", labels, logits_of(labels, range(10)))
+    (predicted.folder / "metrics/made_from/predict.json").unlink()
+    predicted.commit("another")
+    assert compare.main(["main"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("compare: warning: main: predict: dvc.lock has ") and "data/predictions" in line
 
 
 def test_the_gate_judges_no_output_of_other_inputs(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -381,9 +396,7 @@ def test_the_gate_judges_no_output_of_other_inputs(predicted: Project, capsys: p
     write(predicted, "metrics/made_from/predict.json", '{"made_from": [{"deps": [], "params": {}, "outs": []}]}')
     assert gate.main([]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(
-        "gate: the metrics are not those of the workspace: predict: dvc.lock has made/predictions, "
-    )
+    assert error.startswith("gate: the metrics are not those of the workspace: predict: dvc.lock has ")
     assert error.count("\n") == 1 and error.rstrip().endswith("for what follows")
 
 

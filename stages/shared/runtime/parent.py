@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from stages.shared.runtime.environment import PARENT
+from stages.shared.runtime.terminal import warn
 
 DVC_STAGE = "DVC_STAGE"  # what DVC tells every command that it starts
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # which of its processes is writing which outs
@@ -23,6 +24,7 @@ def die_with_parent() -> None:
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != PARENT or _dvc_is_gone():
+        warn("the program that started this stage has ended, and so does the stage; run `dvc repro` again")
         raise SystemExit(1)
 
 
