@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +18,7 @@ from tests.hostile import DECOY, Ground
 from tests.hub import Fault, Files, Hub
 from tests.repositories import OLD, PAIRS, PINNED_CHECKPOINT, PINNED_DATASET, TABLE_FILE, Downloader, hub_of
 
+ROOT = Path(__file__).parents[1]
 DATASET_CACHE, MODEL_CACHE = "datasets--someone--pairs", "models--someone--model"
 BOTH = PINNED_DATASET | PINNED_CHECKPOINT
 
@@ -146,6 +150,28 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 ) -> None:
     ground.patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(ground.decoys / "file" / "hub"))
     assert run_again(ground, checkpoint_files) == clean
+
+
+@pytest.mark.parametrize(("home", "own"), [("home", False), ("file/home", True)], ids=["a home", "no home"])
+def test_the_cache_is_the_users_where_it_can_be_written(home: str, own: bool, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "project").mkdir()
+    code = """
+from stages.shared.runtime.environment import go_online
+go_online()
+from huggingface_hub import constants, get_token
+print(constants.HF_HUB_CACHE, get_token())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "project",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path / home)},
+        capture_output=True,
+        text=True,
+    )
+    expected = tmp_path / ("project/.scratch/cache/hub" if own else "home/.cache/huggingface/hub")
+    assert (done.stdout, done.stderr) == (f"{expected} None\n", "")
+    assert not (tmp_path / "home").exists()  # nothing is made before it is needed
 
 
 # The list of files

@@ -5,9 +5,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from huggingface_hub import constants
 from huggingface_hub.utils import get_session, httpx
 
-from stages.download.hub_client import Unreachable, open_session
+from stages.download.hub_client import Unreachable, is_hub, open_session
 from tests.hub import Fault, Hub
 from tests.repositories import NEW, OLD
 
@@ -151,3 +152,32 @@ def test_a_file_at_the_storage_host_is_called_by_its_name_and_its_signature_is_n
         head = get_session().head(address(hub, "model.safetensors"), follow_redirects=False)
         get_session().get(head.headers["Location"])
     assert not re.search("signature|storage", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("http://127.0.0.1:{port}", "Bearer secret"),
+        ("http://localhost:{port}", None),  # the same machine, another host
+        ("http://127.0.0.1:{other}", None),
+        ("http://someone:sesame@127.0.0.1:{other}", None),
+    ],
+    ids=["the Hub", "another host", "another port", "another port with a name"],
+)
+def test_credentials_go_to_the_hubs_own_host_and_port_alone(
+    place: str, told: str | None, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    ports = {"port": hub.endpoint.rpartition(":")[2], "other": hub.storage_host.rpartition(":")[2]}
+    with open_session(5):
+        headers = {"Authorization": "Bearer secret", "Cookie": "session=secret"}
+        get_session().get(f"{place.format(**ports)}/x", headers=headers)
+    assert [request.authorization for request in hub.seen] == [told]
+
+
+def test_another_scheme_is_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example.org")
+    own = ("https://hub.example.org/x", "https://HUB.example.org:443/x", "https://someone@hub.example.org/x")
+    others = ("http://hub.example.org/x", "https://hub.example.org:444/x", "https://hub.example.org.evil.org/x")
+    assert all(is_hub(httpx.URL(url)) for url in own)
+    assert not any(is_hub(httpx.URL(url)) for url in others)
