@@ -13,7 +13,6 @@ PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile 
 
 repro: $(INSTALLED)
 	dvc repro
-	dvc metrics show metrics/metrics.json
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not exhaustive"

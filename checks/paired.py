@@ -15,7 +15,7 @@ from checks.swaps import PairedPredictions, mcnemar, swap_p_values
 from stages.evaluate.confidence import MetricInterval, metric_intervals
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.tables import example_losses
-from stages.shared.task.metrics import METRICS
+from stages.shared.task.metrics import METRICS, greater_is_better
 from stages.shared.task.task import Task
 
 ALPHA = 0.05  # how often equal models may be told apart
@@ -220,11 +220,6 @@ def unseen_flips(examples: int, confidence: float) -> float:
     The "rule of three" (Hanley & Lippman-Hand 1983), not rounded.
     """
     return float(1 - (1 - confidence) ** (1 / examples))
-
-
-def greater_is_better(metric: str) -> bool:
-    """Says which direction of a metric, or of the loss, is the good one."""
-    return metric != "loss" and METRICS[metric].greater_is_better
 
 
 def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:

@@ -37,7 +37,6 @@ from ruamel.yaml import YAML
 from checks import cli
 from checks.dvc_internals import experiment_ref
 from checks.lock import find_mismatches, read_sections
-from checks.paired import greater_is_better
 from checks.predictions import read_pair
 from checks.revisions import Revision, git
 from checks.spread import (
@@ -53,6 +52,7 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
+from stages.shared.task.metrics import greater_is_better
 
 CONFIDENCE = 0.95
 SEED = "train.seed"

@@ -37,6 +37,7 @@ train:
   learning_rate: 1.0e-4
 evaluate:
   splits: [validation]
+  metrics: []
   confidence: 0.95
   resamples: 2000
   seed: 0

@@ -15,7 +15,7 @@ from stages.evaluate.confidence import MetricInterval
 from stages.evaluate.params import EvaluateParams
 from tests.test_statistics import CLASSES, NUMBERS, SETS, draw, make_task, value
 
-PARAMS = EvaluateParams(splits=["validation"], confidence=0.95, resamples=1000, seed=0)
+PARAMS = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=1000, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -107,13 +107,13 @@ def test_the_committed_run_is_reproduced(project: Project) -> None:
     assert project.repro("--force") == ALL
     logits = np.load(project.folder / "data" / "predictions" / "validation" / "logits.npy")
     labels = np.load(project.folder / "data" / "predictions" / "validation" / "labels.npy")
-    assert (logits.dtype, logits.shape, labels.dtype, labels.shape) == ("float32", (200, 2), "int64", (200,))
+    assert (logits.dtype, logits.shape, labels.dtype, labels.shape) == ("float32", (400, 2), "int64", (400,))
     metrics: dict[str, Any] = json.loads(project.read("metrics/metrics.json"))
-    assert metrics["validation"]["examples"] == 200
+    assert metrics["validation"]["examples"] == 400 and metrics["validation"]["accuracy"] > 0.85
     assert metrics["validation"]["accuracy"] == pytest.approx(float((logits.argmax(axis=1) == labels).mean()))
     classify = pipeline("text-classification", str(project.folder / "models" / "finetuned"))
-    answer = classify({"text": "It cost 5 euros.", "text_pair": "Five euros was the price."})
-    assert answer["label"] in {"not_equivalent", "equivalent"}
+    answer = classify({"text": "grandmother", "text_pair": "the mother of your father or mother"})
+    assert answer["label"] == "fits"
     if project.read("metrics/environment.json") == committed["metrics/environment.json"]:
         assert project.read("dvc.lock") == committed["dvc.lock"]
         assert project.run("git", "status", "--porcelain").stdout == ""

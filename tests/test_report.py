@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -19,18 +20,37 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from huggingface_hub import ModelCard, metadata_load
+from scipy.stats import binomtest
 from sklearn import metrics as reference
 from transformers import pipeline
 
-from stages.report.answers import BINS, Answers, class_scores, confusion, histogram_quantiles, read_answers
+from stages.report.answers import (
+    BINS,
+    Answers,
+    ClassScore,
+    class_scores,
+    confusion,
+    histogram_quantiles,
+    read_answers,
+)
 from stages.report.card import KNOWN_WEIGHTS
 from stages.report.figures import learning_curves, most_frequent
 from stages.report.inputs import SECTIONS, ReportFiles, read_run
 from stages.report.markdown import plain
 from stages.report.page import matrix_of
-from stages.report.report import ReportParams, report
-from stages.report.slices import measure, overlap_groups, quarters, slice_split, word_overlap
+from stages.report.report import ReportParams, columns_to_slice, report
+from stages.report.slices import (
+    MOST_VALUES,
+    chance_of_worse,
+    measure,
+    overlap_groups,
+    quarters,
+    slice_split,
+    values_of,
+    word_overlap,
+)
 from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, without_controls
+from stages.shared.runtime.errors import BadInput
 from stages.shared.task.task import Task, read_task
 from tests.made_run import CLASSES, NUMBERS, SETS, make_run
 from tests.tiny import EXECUTION
@@ -126,7 +146,7 @@ def test_two_shells_render_the_same_bytes(tmp_path: Path) -> None:
     """Neither the clock, the hash seed, the folder, the language nor somebody's matplotlibrc gets into the page."""
     program = (
         "import sys; from pathlib import Path; from tests.made_run import make_run\n"
-        "from stages.report.report import ReportParams, report\n"
+        "from stages.report.report import ReportParams, columns_to_slice, report\n"
         "from tests.tiny import EXECUTION\n"
         "report(ReportParams(errors=50, slice_columns=None), EXECUTION, make_run(Path('run')))"
     )
@@ -230,12 +250,13 @@ def test_figures_take_their_colours_and_fonts_from_the_page(tmp_path: Path) -> N
 def test_the_headline_says_the_metrics_against_a_constant_and_the_warnings(tmp_path: Path) -> None:
     html, _, said = render(make_run(tmp_path, warnings=["validation chose the epoch"]))
     words = Page(html).words()
-    assert "accuracy 0.7500 0.6000 to 0.8500 0.5000" in words
+    assert "accuracy 0.750 0.600 to 0.850 0.500" in words
     assert "Before you trust it validation : validation chose the epoch" in words
     assert said.splitlines() == [
         "validation, 60 examples",
-        "  accuracy  0.7500  95 % interval 0.6000 to 0.8500  best constant answer 0.5000",
-        "  f1        0.7500  95 % interval 0.6000 to 0.8500  best constant answer 0.5000",
+        "  accuracy  0.750  95 % interval 0.600 to 0.850  best constant answer 0.500",
+        "  f1        0.750  95 % interval 0.600 to 0.850  best constant answer 0.500",
+        "  loss      0.500",
         "warning: validation: validation chose the epoch",
         f"report: {tmp_path / 'report.html'}",
     ]
@@ -250,9 +271,9 @@ def test_a_metric_without_interval_or_baseline_is_shown_without(tmp_path: Path) 
     del intervals["intervals"][1]
     inputs.intervals.write_text(json.dumps(intervals))
     html, card, said = render(inputs)
-    assert "accuracy 0.7500 unknown unknown" in Page(html).words() and "f1 0.7500 unknown unknown" in Page(html).words()
-    assert "| validation | F1 | 0.7500 | unknown | unknown |" in card
-    assert "  accuracy  0.7500\n  f1        0.7500\n" in said
+    assert "accuracy 0.750 unknown unknown" in Page(html).words() and "f1 0.750 unknown unknown" in Page(html).words()
+    assert "| validation | F1 | 0.750 | unknown | unknown |" in card
+    assert "  accuracy  0.750\n  f1        0.750\n  loss      0.500\n" in said
 
 
 def test_of_the_accuracy_wilsons_interval_is_shown_everywhere(tmp_path: Path) -> None:
@@ -262,9 +283,9 @@ def test_of_the_accuracy_wilsons_interval_is_shown_everywhere(tmp_path: Path) ->
     intervals["intervals"].append(first | {"method": "wilson", "low": 0.6123, "high": 0.8456, "confidence": 0.995})
     inputs.intervals.write_text(json.dumps(intervals))
     html, card, said = render(inputs)
-    assert "accuracy 0.7500 0.6123 to 0.8456 0.5000" in Page(html).words()
-    assert "| validation | Accuracy | 0.7500 | 0.6123 to 0.8456 | 0.5000 |" in card
-    assert "  accuracy  0.7500  99.5 % interval 0.6123 to 0.8456  best constant answer 0.5000\n" in said
+    assert "accuracy 0.750 0.612 to 0.846 0.500" in Page(html).words()
+    assert "| validation | Accuracy | 0.750 | 0.612 to 0.846 | 0.500 |" in card
+    assert "  accuracy  0.750  99.5 % interval 0.612 to 0.846  best constant answer 0.500\n" in said
 
 
 def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:
@@ -391,6 +412,68 @@ def test_every_example_is_in_one_slice_of_a_kind(tmp_path: Path) -> None:
         assert [sum(part.examples for part in slicing.slices) for slicing in slicings] == [60] * 3
 
 
+def test_a_split_is_sliced_by_the_columns_that_were_kept() -> None:
+    column = pa.chunked_array([["b", "a", "", "a"]])
+    assert [(name, rows.tolist()) for name, rows in values_of(column)] == [
+        ("(empty)", [False, False, True, False]),
+        ("a", [False, True, False, True]),
+        ("b", [True, False, False, False]),
+    ]
+    many = pa.chunked_array([[f"{number:02}" for number in range(20)] * 2 + ["19", "18"]])
+    parts = values_of(many)
+    assert len(parts) == MOST_VALUES and parts[-1][0] == "9 others"
+    assert {"18", "19"} < {name for name, _ in parts} and sum(rows.sum() for _, rows in parts) == 42
+    with pytest.raises(BadInput, match=r"report.slice_columns: 'kind' is not in download.keep_columns; add it there"):
+        columns_to_slice(["kind"], ["author"])
+    assert columns_to_slice(None, ["author"]) == ["author"]
+
+
+def test_a_slice_is_worse_than_the_rest_of_its_split_by_fishers_test() -> None:
+    """Fisher (1935): of 30 twins of convicts, 10 of 13 were convicted if identical, 2 of 17 if not; p = 0.000465."""
+    right = np.array([True] * 3 + [False] * 10 + [True] * 15 + [False] * 2)
+    identical = np.arange(30) < 13
+    assert chance_of_worse(right, identical, None, 0.95) == pytest.approx(0.000465, abs=1e-6)
+    assert chance_of_worse(right, ~identical, None, 0.95) > 0.99
+    # In groups of equal answers there are fewer facts.
+    alone = chance_of_worse(right, identical, np.arange(30), 0.95)
+    together = chance_of_worse(right, identical, np.repeat(np.arange(15), 2), 0.95)
+    assert alone < together < 0.5
+    errors = np.where(identical, 2.0, 1.0) + np.random.default_rng(0).normal(0, 0.1, 30)
+    assert (
+        chance_of_worse(errors, identical, None, 0.95) < 1e-6 < 0.99 < chance_of_worse(errors, ~identical, None, 0.95)
+    )
+
+
+def test_no_slice_by_label_is_called_worse(tmp_path: Path) -> None:
+    labels = np.array([0, 1] * 100)
+    logits = np.eye(2)[np.zeros(200, dtype=int)]  # one answer to all: right on one label, wrong on the other
+    task = of(CLASSES, "a", "b")
+    texts = pa.table({"text": ["x" * (1 + place // 50) for place in range(200)]})
+    found = slice_split(task, answers(task, labels, logits, tmp_path), texts, 0.95, overlap=np.zeros(200, np.uint8))
+    assert [part.value for part in found[-1].slices] == [1.0, 0.0]
+    assert not any(part.worse for slicing in found for part in slicing.slices)
+
+
+def test_the_scores_of_a_label_have_wilsons_intervals() -> None:
+    score = ClassScore("a", actual=40, predicted=50, found=30)
+    ends = score.intervals(0.95, 1.0)
+    assert ends["recall"] == pytest.approx(tuple(binomtest(30, 40).proportion_ci(method="wilson")))
+    assert ends["precision"] == pytest.approx(tuple(binomtest(30, 50).proportion_ci(method="wilson")))
+    assert ends["f1"] is not None and ends["f1"][0] < score.f1 < ends["f1"][1]
+    wider = score.intervals(0.95, 0.25)["recall"]
+    assert (
+        wider is not None and ends["recall"] is not None and wider[0] < ends["recall"][0] < ends["recall"][1] < wider[1]
+    )
+    assert ClassScore("b", actual=3, predicted=0, found=0).intervals(0.95, 1.0)["precision"] is None
+
+
+def test_a_path_outside_the_project_is_no_title(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path))
+    for path, shown in (("/home/me/tickets.csv", "tickets.csv"), ("../data/mine", "mine"), ("data/mine", "data/mine")):
+        changed = replace(run, params={**run.params, "download": run.params["download"] | {"dataset_files": path}})
+        assert changed.dataset == shown
+
+
 def test_equal_lengths_are_not_cut_apart() -> None:
     assert [(name, rows.sum()) for name, rows in quarters(np.array([5, 5, 5, 5, 9]))] == [("5", 4), ("9", 1)]
     assert [name for name, _ in quarters(np.arange(8))] == ["0 to 1", "2 to 3", "4 to 5", "6 to 7"]
@@ -505,7 +588,7 @@ def test_a_million_predictions_fit_into_two_gibibytes_and_the_page_stays_small(t
     program = (
         "import re; from pathlib import Path; from stages.report.inputs import ReportFiles\n"
         "from stages.shared.runtime.execution import Execution\n"
-        "from stages.report.report import ReportParams, report\n"
+        "from stages.report.report import ReportParams, columns_to_slice, report\n"
         f"fields = { ({name: str(path) for name, path in vars(inputs).items()})!r}\n"
         "files = ReportFiles(**{name: Path(path) for name, path in fields.items()})\n"
         "report(ReportParams(errors=50, slice_columns=None), Execution('cpu', 60.0, 1, 60.0, 1, 1, None), files)\n"

@@ -53,7 +53,9 @@ def parse_columns(table: pa.Table, labelling: Labelling, file_format: str, place
         if is_jsonl and name == labelling.group_column != "idx":
             parsed = _as_texts(parsed)
         elif name not in (labelling.label_column, "idx", labelling.group_column):
-            parsed = [value if isinstance(value, str) else cell for value, cell in zip(parsed, cells, strict=True)]
+            parsed = [
+                value if isinstance(value, str | None) else cell for value, cell in zip(parsed, cells, strict=True)
+            ]
         values = _array(parsed)
         if values is None and name != "idx":
             number, reason = _first_misfit(parsed)

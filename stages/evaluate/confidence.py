@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from stages.evaluate.bootstrap import Interval, bootstrap_intervals
 from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, Influence, influences, student_interval
+from stages.evaluate.probabilities import probability_influence
 from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
 from stages.evaluate.tables import example_losses
 from stages.shared.task.groups import effective_examples
@@ -95,6 +96,28 @@ def _by_influence(
     scale = FISHER if name != "loss" and METRICS[name].greater_is_better else LOGARITHM
     with np.errstate(divide="ignore", invalid="ignore"):
         return _checked(*student_interval(value, influence, scale, confidence, groups), "student")
+
+
+def probability_interval(
+    task: Task,
+    name: str,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    confidence: float,
+    groups: np.ndarray | None = None,
+) -> tuple[float, MetricInterval]:
+    """Returns a metric of probabilities and its interval: Student's, from each example's influence.
+
+    Args:
+        labels, groups: as in `bootstrap.bootstrap_intervals`.
+        logits: float32[examples, columns].
+    """
+    (value, influence), scale = probability_influence(task, name, labels, logits)
+    reason = why_withheld(task, name, labels, [task.problem.predict(logits)], groups)
+    if reason is not None:
+        return value, MetricInterval(None, None, "student", reason)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return value, _checked(*student_interval(value, influence, scale, confidence, groups), "student")
 
 
 def is_share(task: Task, name: str) -> bool:

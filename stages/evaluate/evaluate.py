@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,18 @@ import numpy as np
 
 from stages.evaluate import score_warnings
 from stages.evaluate.calibration import calibration_bins
-from stages.evaluate.confidence import MetricInterval, metric_intervals
+from stages.evaluate.confidence import MetricInterval, metric_intervals, probability_interval
 from stages.evaluate.constant import constant_scores
-from stages.evaluate.params import EvaluateParams, chosen_splits
+from stages.evaluate.params import EvaluateParams, chosen_splits, extra_metrics
 from stages.evaluate.plots import plot_rows, write_plot
 from stages.evaluate.predictions import open_predictions
+from stages.evaluate.probabilities import constant_probability
 from stages.evaluate.selection import selection_cost
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
-from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.groups import row_groups
-from stages.shared.task.intervals import interval_of
-from stages.shared.task.metrics import METRICS
+from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS
 from stages.shared.task.overlap import KINDS, read_overlap
 from stages.shared.task.scorer import score
 from stages.shared.task.task import Task, read_task
@@ -62,6 +61,9 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
     task = read_task(files.raw / "task.json")
     data = json.loads(files.data.read_text(encoding="utf-8"))
     (selection,) = json.loads(files.selection.read_text(encoding="utf-8"))["selection"]
+    extra = extra_metrics(p.metrics, task)
+    probabilities = [name for name in extra if name in PROBABILITY_METRICS]
+    asked = replace(task, metrics=[*task.metrics, *(name for name in extra if name not in probabilities)])
     metrics: dict[str, dict[str, float]] = {}
     intervals: list[dict[str, Any]] = []
     warnings: list[score_warnings.ScoreWarning] = []
@@ -70,11 +72,20 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
         labels, logits = read_predictions(files.predictions, split)
         groups = row_groups(files.raw / split, len(labels))
         flags = read_overlap(files.overlap, split)[: len(labels)]
-        metrics[split] = score(task, logits, labels) | {"examples": len(labels)}
         sure = metric_intervals(
-            task, labels, [logits], confidence=p.confidence, resamples=p.resamples, seed=p.seed, groups=groups
+            asked, labels, [logits], confidence=p.confidence, resamples=p.resamples, seed=p.seed, groups=groups
         )
-        records = [{"split": split} | one for one in describe_intervals(p, task, metrics[split], sure, labels)]
+        ranked = {
+            name: probability_interval(task, name, labels, logits, p.confidence, groups) for name in probabilities
+        }
+        metrics[split] = in_order(score(asked, logits, labels), task.metrics, ranked) | {"examples": len(labels)}
+        baseline = constant_scores(asked, labels) | {
+            name: constant_probability(task, name, labels) for name in probabilities
+        }
+        sure = {name: sure[name] for name in metrics[split] if name in sure} | {
+            name: interval for name, (_, interval) in ranked.items()
+        }
+        records = [{"split": split} | one for one in describe_intervals(p, metrics[split], sure, baseline)]
         bins = calibration_bins(task, logits, labels)
         warnings += [
             *score_warnings.shared_with_train(
@@ -92,9 +103,6 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
         intervals += records
         for name, lines in plot_rows(task, split, logits, labels, bins).items():
             rows.setdefault(name, []).extend(lines)
-        say(f"{split}: {summary(split, (*task.metrics, 'loss'), records)}")
-    for warned in warnings:
-        warn(f"evaluate: warning: {warned.split}: {warned.message}")
     with publish(files.metrics, files.intervals, files.warnings, *files.plots) as outs:
         write_json(outs[0], metrics)
         write_records(outs[1], "intervals", intervals)
@@ -129,18 +137,26 @@ def without(task: Task, flags: np.ndarray, labels: np.ndarray, logits: np.ndarra
     }
 
 
+def in_order(
+    scores: Mapping[str, float], first: Sequence[str], ranked: Mapping[str, tuple[float, MetricInterval]]
+) -> dict[str, float]:
+    """Puts the task's metrics and the loss first, then what `evaluate.metrics` asks for besides."""
+    ordered = {name: scores[name] for name in (*first, "loss")} | dict(scores)
+    return ordered | {name: value for name, (value, _) in ranked.items()}
+
+
 def describe_intervals(
     p: EvaluateParams,
-    task: Task,
     scores: Mapping[str, float],
     intervals: Mapping[str, MetricInterval],
-    labels: np.ndarray,
+    baseline: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Returns a record for every metric. Where its interval is withheld, the bounds are null and `withheld` says why.
 
-    `baseline` is the best constant answer's score.
+    Args:
+        scores: of one split, its number of `examples` with them.
+        baseline: the best constant answer's scores.
     """
-    baseline = constant_scores(task, labels)
     return [
         {
             "metric": name,
@@ -151,17 +167,7 @@ def describe_intervals(
             "method": interval.method,
             "withheld": interval.withheld,
             "baseline": baseline[name],
-            "examples": len(labels),
+            "examples": scores["examples"],
         }
         for name, interval in intervals.items()
     ]
-
-
-def summary(split: str, metrics: Sequence[str], intervals: Sequence[Mapping[str, Any]]) -> str:
-    """Says the scores with their intervals in one line."""
-    records = [record for name in metrics if (record := interval_of(intervals, split, name))]
-    return ", ".join(
-        f"{record['metric']} {record['value']:.4f}"
-        + ("" if record["low"] is None else f" [{record['low']:.4f}, {record['high']:.4f}]")
-        for record in records
-    )

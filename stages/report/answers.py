@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.shared.task.groups import wilson_ends
 from stages.shared.task.problem_types import Classification
 from stages.shared.task.task import Task
 
@@ -112,6 +113,25 @@ class ClassScore:
     def f1(self) -> float:
         total = self.actual + self.predicted
         return 2 * self.found / total if total else 0.0
+
+    def intervals(self, confidence: float, worth: float) -> dict[str, tuple[float, float] | None]:
+        """Returns Wilson's intervals of precision, recall and F1; None of no example.
+
+        F1 rises with the share j of examples found among those that carry the label or were given it: it is
+        2 j / (1 + j), and so are the ends of its interval.
+
+        Args:
+            worth: as how many examples that were drawn alone one of these counts; below 1 where they come in groups.
+        """
+        either = self.actual + self.predicted - self.found
+        ends = {
+            name: wilson_ends(self.found / count, count * worth, confidence) if count else None
+            for name, count in (("precision", self.predicted), ("recall", self.actual), ("f1", either))
+        }
+        if ends["f1"] is not None:
+            low, high = ends["f1"]
+            ends["f1"] = (2 * low / (1 + low), 2 * high / (1 + high))
+        return ends
 
 
 def class_scores(task: Task, answers: Answers) -> list[ClassScore]:

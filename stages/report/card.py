@@ -93,6 +93,7 @@ def metric_rows(run: RunSummary) -> list[dict[str, Any]]:
             **(run.interval(split, metric) or {}),
             "name": METRICS[metric].title,
             "split": split,
+            "digits": run.digits(split),
             "value": scores[metric],
         }
         for split, scores in run.metrics.items()

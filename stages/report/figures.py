@@ -375,7 +375,8 @@ def roc(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
         _legend(axes)
     areas = {label: float(np.trapezoid(up, across)) for label, (across, up) in curves.items()}
     area = "Area under the curve: " + ", ".join(f"{label} {value:.3f}" for label, value in areas.items())
-    return Drawing(name, "ROC", f"{area}.{_first_of(curves)}", area, found[name])
+    caption = f"{area}. With roc_auc in evaluate.metrics it gets an interval, among the results.{_first_of(curves)}"
+    return Drawing(name, "ROC", caption, area, found[name])
 
 
 def read_curves(rows: Sequence[Mapping[str, str]], across: str, up: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -95,6 +95,14 @@ class RunSummary:
         """The confidence of every interval on the page: that of `evaluate`."""
         return float(self.params["evaluate"]["confidence"])
 
+    def scored(self, split: str) -> list[str]:
+        """The names of all that a split was scored by: the task's metrics, the loss, and what else was asked for."""
+        return [name for name in self.metrics[split] if name != "examples"]
+
+    def digits(self, split: str) -> int:
+        """How many digits behind the point the scores of a split deserve: down to a tenth of their uncertainty."""
+        return 3 if self.metrics[split]["examples"] < 2500 else 4
+
     def interval(self, split: str, metric: str) -> Mapping[str, Any] | None:
         """Returns the record of a metric's interval; None for a figure that has none."""
         return interval_of(self.intervals, split, metric)

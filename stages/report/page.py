@@ -22,7 +22,8 @@ from stages.report.figures import Drawing
 from stages.report.inputs import RunSummary
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
-from stages.shared.task.metrics import METRICS
+from stages.shared.task.groups import effective_examples
+from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
 
 MATRIX_CLASSES = 25  # rows and columns of the largest confusion matrix that can be read
@@ -85,7 +86,7 @@ class SplitSection:
     scores: list[Score]
     drawings: list[Drawing]
     matrix: Matrix | None
-    classes: list[ClassScore]
+    classes: list[tuple[ClassScore, dict[str, tuple[float, float] | None]]]  # with the intervals of its scores
     slicings: list[Slicing]
     slice_scale: tuple[float, float]
     overall: float  # what the slices are parts of
@@ -133,7 +134,7 @@ def describe_split(
         scores=scores_of(run, split),
         drawings=draw(run, answers),
         matrix=matrix_of(task, answers) if task.problem.exclusive else None,
-        classes=[] if numbers else class_scores(task, answers),
+        classes=[] if numbers else with_intervals(class_scores(task, answers), answers, groups, run.confidence),
         slicings=slicings,
         slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
         overall=float(np.mean(answers.certainty if numbers else answers.right, dtype=np.float64)),
@@ -142,20 +143,27 @@ def describe_split(
     )
 
 
+def with_intervals(
+    scores: Sequence[ClassScore], answers: Answers, groups: np.ndarray | None, confidence: float
+) -> list[tuple[ClassScore, dict[str, tuple[float, float] | None]]]:
+    """Pairs every label's scores with their intervals; examples of one group count as what they say together."""
+    worth = 1.0 if groups is None else effective_examples(answers.right, groups, confidence) / len(answers)
+    return [(score, score.intervals(confidence, worth)) for score in scores]
+
+
 def scores_of(run: RunSummary, split: str) -> list[Score]:
-    """Returns the metrics of a split and its loss, with their intervals.
+    """Returns all scores of a split with their intervals.
 
     Metrics of which more is better share one scale, so that their bars can be compared; each other one has its own.
     """
-    values = run.metrics[split]
-    digits = digits_for(int(values["examples"]))
-    better = [name for name in run.task.metrics if METRICS[name].greater_is_better]
+    names = run.scored(split)
+    better = [name for name in names if greater_is_better(name)]
     shared = _scale([number for name in better for number in _shown(run, split, name)])
     scores = []
-    for name in [*run.task.metrics, "loss"]:
-        low, high, baseline = _shown(run, split, name)[1:]
-        scale = shared if name in better else _scale(_shown(run, split, name))
-        scores.append(Score(name, values[name], low, high, baseline, digits, scale))
+    for name in names:
+        value, low, high, baseline = _shown(run, split, name)
+        scale = shared if name in better else _scale([value, low, high, baseline])
+        scores.append(Score(name, float(value or 0.0), low, high, baseline, run.digits(split), scale))
     return scores
 
 
@@ -163,11 +171,6 @@ def _shown(run: RunSummary, split: str, metric: str) -> list[float | None]:
     """Returns a metric's value, the ends of its interval, and the best constant answer's score."""
     record = run.interval(split, metric) or {}
     return [run.metrics[split][metric], *(record.get(key) for key in ("low", "high", "baseline"))]
-
-
-def digits_for(examples: int) -> int:
-    """Returns how many digits behind the point a share of `examples` deserves: down to a tenth of its uncertainty."""
-    return 3 if examples < 2500 else 4
 
 
 def _scale(numbers: Sequence[float | None]) -> tuple[float, float]:

@@ -4,7 +4,7 @@ The names are those of the GLUE metric. What an entry needs is imported when it 
 stages that score nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -108,6 +108,11 @@ def _f1_micro(c: Counts) -> np.ndarray:
     return _ratio(2 * c.both.sum(axis=1), (c.predicted + c.actual).sum(axis=1))
 
 
+def _balanced_accuracy(c: Counts) -> np.ndarray:
+    """The mean recall of the classes that occur."""
+    return _ratio(c.both, c.actual).sum(axis=1) / (c.actual > 0).sum(axis=1)
+
+
 def _matthews(c: Counts) -> np.ndarray:
     """The correlation of two sets of classes (Gorodkin 2004), Matthews' where there are two of them."""
     covariance = c.right * c.examples - (c.predicted * c.actual).sum(axis=1)
@@ -174,6 +179,29 @@ METRICS = {
         score=_of_sklearn("f1_score", average="micro", zero_division=0.0),
         resampled=OverCounts(_f1_micro),
     ),
+    "precision": Metric(  # that of the second of two classes, as is the recall
+        title="Precision",
+        hub_id="precision",
+        problem_types=(CLASSES,),
+        score=_of_sklearn("precision_score", zero_division=0.0),
+        resampled=OverCounts(lambda c: _ratio(c.both, c.predicted)[:, 1]),
+        for_more_labels=("f1_macro", "balanced_accuracy"),
+    ),
+    "recall": Metric(
+        title="Recall",
+        hub_id="recall",
+        problem_types=(CLASSES,),
+        score=_of_sklearn("recall_score", zero_division=0.0),
+        resampled=OverCounts(lambda c: _ratio(c.both, c.actual)[:, 1]),
+        for_more_labels=("balanced_accuracy",),
+    ),
+    "balanced_accuracy": Metric(
+        title="Balanced accuracy",
+        hub_id="balanced_accuracy",
+        problem_types=(CLASSES,),
+        score=_of_sklearn("balanced_accuracy_score"),
+        resampled=OverCounts(_balanced_accuracy),
+    ),
     "matthews_correlation": Metric(
         title="Matthews correlation",
         hub_id="matthews_correlation",
@@ -210,18 +238,47 @@ METRICS = {
 }
 
 
-def _known(name: Any) -> Any:
-    *others, last = map(repr, METRICS)
-    if name not in list(METRICS):
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
-    return name
+class ProbabilityMetric(NamedTuple):
+    """What is said of a metric of the probabilities behind the predictions; how it is computed is evaluate's."""
+
+    title: str
+    greater_is_better: bool
 
 
-MetricName = Annotated[str, BeforeValidator(_known)]  # in a dataclass of parameters; a `Literal` would repeat the table
+# `evaluate.metrics` may ask for them; none selects an epoch. Of two classes they are those of the second one, else the
+# mean over the labels, each against the others.
+PROBABILITY_METRICS = {
+    "roc_auc": ProbabilityMetric("Area under the ROC curve", greater_is_better=True),
+    "average_precision": ProbabilityMetric("Average precision", greater_is_better=True),
+    "brier_score": ProbabilityMetric("Brier score", greater_is_better=False),
+}
 
 
-def check_metrics(task: Task) -> None:
+def greater_is_better(name: str) -> bool:
+    """Says which way a metric is better; the loss is one, too."""
+    return name != "loss" and (METRICS | PROBABILITY_METRICS)[name].greater_is_better
+
+
+def name_type(names: Sequence[str]) -> BeforeValidator:
+    """Makes the type of a parameter that is one of some names; a `Literal` would repeat them."""
+    *others, last = map(repr, names)
+
+    def known(name: Any) -> Any:
+        if name not in list(names):
+            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+        return name
+
+    return BeforeValidator(known)
+
+
+MetricName = Annotated[str, name_type(list(METRICS))]
+
+
+def check_metrics(task: Task, key: str = "download.metrics") -> None:
     """Makes sure that every metric of the task is defined for its kind of problem.
+
+    Args:
+        key: the parameter to name in a message.
 
     Raises:
         BadInput: one is not.
@@ -230,11 +287,9 @@ def check_metrics(task: Task) -> None:
         metric = METRICS[name]
         if task.problem_type not in metric.problem_types:
             fitting = [other for other, metric in METRICS.items() if task.problem_type in metric.problem_types]
-            raise BadInput(
-                f"params.yaml: download.metrics: {name} is not defined for {task.problem_type}; use {fitting}"
-            )
+            raise BadInput(f"params.yaml: {key}: {name} is not defined for {task.problem_type}; use {fitting}")
         if metric.for_more_labels and len(task.label_names) != 2:
             raise BadInput(
-                f"params.yaml: download.metrics: {name} is that of two classes, not {len(task.label_names)}; "
+                f"params.yaml: {key}: {name} is that of two classes, not {len(task.label_names)}; "
                 f"use {' or '.join(metric.for_more_labels)}"
             )
