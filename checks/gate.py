@@ -22,14 +22,14 @@ from pydantic import Field
 
 from checks import cli
 from checks.lock import find_mismatches, read_parameters
-from checks.paired import ALPHA, checked_margin, detectable, greater_is_better, paired_intervals, plain_scores
+from checks.paired import ALPHA, checked_margin, detectable, paired_intervals, plain_scores
 from checks.predictions import PREDICTIONS, read_pair, read_warnings
 from checks.revisions import WORKSPACE, Revision, find_revision
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass, read_params
 from stages.shared.runtime.terminal import say
-from stages.shared.task.metrics import METRICS
+from stages.shared.task.metrics import METRICS, greater_is_better
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
