@@ -1,80 +1,41 @@
 """Where examples come in groups, intervals and tests that take each for itself are wrong; simulated, by how much."""
 
-from collections.abc import Callable
-from typing import Any
+import json
 
 import numpy as np
 import pytest
 
 from benchmarks import sample
+from benchmarks.recipes import CONFIDENCE, DRAWS, GROUPS, RESULT, alike, answers, coverage
 from checks.swaps import PairedPredictions, swap_p_values
-from stages.evaluate.confidence import metric_intervals
 from stages.shared.task.groups import effective_examples, wilson_ends
 from stages.shared.task.task import Task
 from tests.test_statistics import CLASSES, make_task
 
-CONFIDENCE = 0.95
 
-
-def alike(generator: np.random.Generator, groups: int, size: int, share: float, alikeness: float) -> np.ndarray:
-    """Draws bool[groups * size], in groups whose members agree beyond chance: `alikeness` is their correlation."""
-    spread = (1 - alikeness) / alikeness
-    of_group = generator.beta(share * spread, (1 - share) * spread, groups)
-    return generator.random(groups * size) < np.repeat(of_group, size)
-
-
-def answers(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns logits that are right where they are to be, and surer the later the example."""
-    predicted = np.where(right, labels, 1 - labels)
-    return (np.eye(2)[predicted] * np.linspace(1, 2, len(labels))[:, None]).astype(np.float32)
-
-
-def coverage(make: Callable[[], tuple[np.ndarray, np.ndarray]], groups: np.ndarray, draws: int, **truth: float) -> Any:
-    """Returns how often the interval holds the truth of each metric: {groups drawn whole or not: {metric: share}}."""
-    task = make_task(CLASSES, metrics=list(truth))
-    held = {whole: dict.fromkeys(truth, 0) for whole in (False, True)}
-    for draw in range(draws):
-        labels, right = make()
-        for whole, counts in held.items():
-            found = metric_intervals(
-                task,
-                labels,
-                [answers(labels, right)],
-                confidence=CONFIDENCE,
-                resamples=400,
-                seed=draw,
-                groups=groups if whole else None,
-            )
-            for name, true in truth.items():
-                low, high = found[name].low, found[name].high
-                assert low is not None and high is not None
-                counts[name] += low <= true <= high
-    return {whole: {name: count / draws for name, count in counts.items()} for whole, counts in held.items()}
-
-
-def check(groups: int, draws: int) -> None:
-    generator = np.random.default_rng(0)
-    size, members = 8, np.repeat(np.arange(groups), 8)
-
-    def make() -> tuple[np.ndarray, np.ndarray]:
-        return generator.integers(0, 2, groups * size), alike(generator, groups, size, 0.8, 0.3)
-
-    found = coverage(make, members, draws, accuracy=0.8, f1=0.8)
+def check(groups: int, draws: int, held: dict[str, dict[str, int]]) -> None:
+    """The design effect is 1 + 7 * 0.3: intervals that take each example for itself are too narrow by a root of 3."""
     error = (0.05 * 0.95 / draws) ** 0.5
-    print(f"{groups} groups of {size}: {found} ± {error:.3f}")
-    assert max(found[False].values()) < 0.85, found  # the design effect is 1 + 7 * 0.3
-    assert min(found[True].values()) >= 0.92 - 2 * error, found
+    assert max(held["alone"].values()) / draws < 0.85, (groups, held)
+    assert min(held["grouped"].values()) / draws >= 0.92 - 2 * error, (groups, held)
 
 
 @pytest.mark.slow
 def test_intervals_of_alike_examples_hold_the_truth_only_if_groups_are_drawn() -> None:
-    check(groups=50, draws=300)
+    check(50, 300, coverage(50, 300))
+
+
+def test_the_committed_figures_keep_what_is_promised() -> None:
+    result = json.loads(RESULT.read_text(encoding="utf-8"))
+    assert [cell["groups"] for cell in result["groups"]] == list(GROUPS)
+    for cell in result["groups"]:
+        check(cell["groups"], result["draws"], cell["held"])
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("groups", [20, 30, 50, 100])
-def test_the_same_of_few_groups_and_many(groups: int) -> None:
-    check(groups, draws=2000)
+@pytest.mark.parametrize("groups", GROUPS)
+def test_few_groups_and_many_simulated_anew(groups: int) -> None:
+    check(groups, DRAWS, coverage(groups, DRAWS))
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from stages.download.source import BATCH_ROWS
 RUN = 5  # words; with one word of twenty changed, two texts share just over half of their runs
 SIMILAR = 0.5  # of the runs of both, the share that both have (Jaccard)
 BANDS, ROWS_OF_BAND = 21, 3  # a pair is a candidate if one band is equal: 1 - (1 - 0.5 ** 3) ** 21 = 0.94
-MOST_CANDIDATES = 10  # of one row in one band; texts with a frame in common would be compared with a million others
+MOST_CANDIDATES = 4  # of one row in one band; texts with a frame in common would be compared with a million others
 NO_WORDS = 0  # what stands for a band of a text without words, which is like no other
 # x -> factor * x + offset: an odd factor makes it a permutation of the 64-bit numbers, of which the upper half is used.
 FACTORS, OFFSETS = np.random.default_rng(0).integers(0, 2**64, (2, BANDS * ROWS_OF_BAND), dtype=np.uint64)
