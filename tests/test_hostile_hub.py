@@ -136,12 +136,14 @@ def test_a_damaged_content_behind_a_linked_folder_is_left_alone_and_not_used(
 def test_a_device_or_a_folder_in_the_cache_is_not_read(
     ground: Ground, clean: dict[str, bytes], checkpoint_files: Files
 ) -> None:
-    names = [ground.cache / MODEL_CACHE / "snapshots" / OLD / name for name in ("config.json", "tokenizer.json")]
+    snapshot = ground.cache / MODEL_CACHE / "snapshots" / OLD
+    names = [snapshot / name for name in ("config.json", "tokenizer.json", "tokenizer_config.json")]
     for name in names:
         name.resolve().unlink()
         name.unlink()
     names[0].symlink_to("/dev/zero")
     names[1].mkdir()
+    os.mkfifo(names[2])  # whoever opens it waits for ever
     assert run_again(ground, checkpoint_files) == clean
 
 

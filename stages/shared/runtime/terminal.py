@@ -3,13 +3,14 @@
 Every stage and check prints by the functions below, and by nothing else.
 """
 
+import re
 import sys
 import unicodedata
 
-# Control characters, halves of characters, and ends of lines and paragraphs.
+# Control characters, those that turn the direction of a line, halves of characters, ends of lines and paragraphs.
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-# Characters without a width that scripts and emoji need; those that turn the direction of a line are none of them.
-JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"  # of these, what scripts and emoji need
+UNUSUAL = re.compile(r"[^ -~]")  # what is to be looked at; a page of a million letters has few of them
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -18,12 +19,14 @@ def visible(text: str, keep: str = "") -> str:
     Args:
         keep: characters that stay as they are.
     """
-    return "".join(
-        sign.encode("unicode_escape").decode()
-        if unicodedata.category(sign) in INVISIBLE and sign not in JOINERS and sign not in keep
-        else sign
-        for sign in text
-    )
+    kept = JOINERS + keep
+
+    def shown(matched: re.Match[str]) -> str:
+        sign = matched[0]
+        obeyed = unicodedata.category(sign) in INVISIBLE and sign not in kept
+        return sign.encode("unicode_escape").decode() if obeyed else sign
+
+    return UNUSUAL.sub(shown, text)
 
 
 def say(text: str) -> None:
