@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import constants
 from ruamel.yaml import YAML
 
+from benchmarks.hard_pairs import HARD_PAIRS
 from stages.download.download import DownloadFiles, DownloadParams, download
 from stages.shared.runtime.execution import Execution
 from tests.hub import Hub
@@ -45,8 +46,9 @@ class Ground:
         template = "{repo_id}/resolve/{revision}/{filename}"
         self.patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{endpoint or hub.endpoint}/{template}")
         values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")["download"]
-        values |= {"dataset_files": "local", "checkpoint": "files", "checkpoint_files": str(self.checkpoint)}
-        p = DownloadParams(**(values | changes))
+        own = {"dataset": "files", "dataset_files": "local", "checkpoint": "files"}
+        own |= {"checkpoint_files": str(self.checkpoint)}
+        p = DownloadParams(**(values | HARD_PAIRS | own | changes))
         download(p, Execution("cpu", 60.0, 1, seconds, 1, 1, None), DownloadFiles())
 
     def published(self) -> dict[str, bytes]:

@@ -112,7 +112,7 @@ def deep_index(folder: Path) -> None:
 def large_index(folder: Path) -> None:
     shard(folder)
     with (folder / INDEX).open("ab") as stream:
-        stream.truncate(2**30)  # zeros, none of which is on the disk
+        stream.truncate(2**25 + 1)
 
 
 SPOILT["a deep index"] = (deep_index, "index.json: not valid JSON")

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -29,12 +30,21 @@ def ground(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatc
     return Ground(tmp_path, tiny_checkpoint, monkeypatch)
 
 
-@pytest.fixture
-def clean(ground: Ground, checkpoint_files: Files) -> dict[str, bytes]:
-    """What an empty cache gives; the cache holds the files afterwards."""
-    with hub_of(checkpoint=checkpoint_files) as hub:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tuple[Path, dict[str, bytes]]:
+    """A cache that was empty before a download, and what that published."""
+    files = {file.name: file.read_bytes() for file in tiny_checkpoint.iterdir()}
+    with pytest.MonkeyPatch.context() as patch, hub_of(checkpoint=files) as hub:
+        ground = Ground(tmp_path_factory.mktemp("filled"), tiny_checkpoint, patch)
         ground.download(hub, **BOTH)
-    return ground.published()
+        return ground.cache, ground.published()
+
+
+@pytest.fixture
+def clean(ground: Ground, filled: tuple[Path, dict[str, bytes]]) -> dict[str, bytes]:
+    """What an empty cache gives; the cache holds the files already."""
+    shutil.copytree(filled[0], ground.cache, symlinks=True, dirs_exist_ok=True)
+    return filled[1]
 
 
 def run_again(ground: Ground, checkpoint_files: Files) -> dict[str, bytes]:
@@ -407,7 +417,7 @@ CARDS = {
     "a chain": "configs:\n- config_name: default\n  data_files: 'zip://x::/etc/decoy.zip'\n",
     "repetitions": "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *REPEATED, ""]),
     "a circle": "a: &a [*a]\n",
-    "depth": "a: " + "[" * 5000 + "\n",
+    "depth": "a: " + "[" * 1500 + "\n",
     "no mapping": "[1, 2]\n",
     "odd features": "dataset_info:\n- config_name: default\n  features: 7\n",
     "odd configurations": "configs: 7\n",
