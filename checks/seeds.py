@@ -35,7 +35,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from checks import cli
-from checks.dvc_internals import experiment_ref
+from checks.dvc_internals import DamagedObject, experiment_ref
 from checks.lock import find_mismatches, read_sections
 from checks.predictions import read_pair
 from checks.revisions import Revision, git
@@ -314,6 +314,8 @@ def read_evidence(found: Sequence[Revision], splits: Sequence[str]) -> Evidence:
     for split in splits:
         try:
             pairs = [read_pair(found[0], other, split) for other in found[1:]]
+        except DamagedObject:
+            raise
         except (cli.Unanswerable, BadInput) as error:
             evidence.missing[split] = str(error)
             continue
@@ -335,6 +337,8 @@ def combined(found: Sequence[Revision], one: Evidence, two: Evidence) -> Evidenc
     for split in dict.fromkeys(split for split, _ in one.values):
         try:
             read_pair(found[0], found[1], split)
+        except DamagedObject:
+            raise
         except (cli.Unanswerable, BadInput) as error:
             both.missing[split] = str(error)
     for key in one.values.keys() & two.values.keys():

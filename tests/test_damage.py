@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from checks import compare, gate, why
+from checks import compare, gate, seeds, why
+from checks.dvc_internals import DamagedObject
+from checks.revisions import find_revision
 from tests.predictions import branch, labels_of, logits_of
 from tests.project import Project
 from tests.test_why import content, finished_small, repro, small, write  # noqa: F401  (a project of three lines of shell)
@@ -80,6 +83,17 @@ def test_compare_and_gate_name_the_damaged_object_and_say_nothing_else(
             assert whole in error
             assert error.endswith("; delete it, then `dvc pull` or `dvc repro` brings it back\n")
         flip(damaged)
+
+
+def test_seeds_sum_up_no_damaged_predictions(predicted: Project) -> None:
+    branch(predicted, "seed-2", LABELS, logits_of(LABELS, range(10)))
+    flip(object_of(predicted, "main", "data/predictions", "validation/logits.npy"))
+    with Repo(str(predicted.folder)) as repo:
+        runs = [find_revision(repo, name) for name in ("main", "seed-2")]
+        with pytest.raises(DamagedObject, match=r"main: data/predictions/validation/logits\.npy: its object "):
+            seeds.read_evidence(runs, ["validation"])
+        with pytest.raises(DamagedObject, match=r"main: data/predictions/validation/logits\.npy: its object "):
+            seeds.combined(runs, seeds.Evidence({("validation", "f1"): LABELS}, {}), seeds.Evidence({}, {}))
 
 
 @pytest.mark.exhaustive

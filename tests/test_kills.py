@@ -97,7 +97,9 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(seed: int, fre
 
 
 def delete_torn_lock(project: Project) -> None:
-    """Does what the README says to do after a kill in the instant in which DVC writes its lock file."""
+    """Does what the README says to do after a kill in the instant in which DVC writes its lock file, or dvc.lock."""
+    if not project.read("dvc.lock").strip():
+        project.run("git", "checkout", "dvc.lock")
     lock = project.folder / ".dvc" / "tmp" / "rwlock"
     if lock.exists():
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from checks import verify, why
@@ -225,6 +226,14 @@ def test_a_broken_lock_is_one_line_with_what_to_do(
             and error.startswith(f"{name}: workspace: dvc.lock is broken: {line or ''}")
         )
         assert "`git checkout " in error
+
+
+def test_dvc_goes_on_once_the_committed_lock_is_back(coded: Project) -> None:
+    write(coded, "dvc.lock", "")
+    with pytest.raises(DvcException, match=r"dvc.lock' validation failed"):
+        repro(coded)
+    coded.run("git", "checkout", "dvc.lock")
+    assert repro(coded) == []
 
 
 def test_a_broken_lock_that_was_committed_is_not_brought_back(
