@@ -145,7 +145,7 @@ def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[
     configurations, evidence = [], []
     for changes, revisions in zip(chosen, found, strict=True):
         runs = [read_run(revision, seed) for revision, seed in zip(revisions, seeds, strict=True)]
-        evidence.append(read_evidence(revisions, list(runs[0].scores)))
+        evidence.append(read_evidence(revisions, runs[0].scores))
         configurations.append(Configuration(changes, runs, spreads(runs, evidence[-1])))
     if second is None:
         return SeedStudy(configurations, [])
@@ -308,10 +308,10 @@ def _only_answer(found: Revision, split: str) -> str | None:
     return answers.pop() if len(answers) == 1 else None
 
 
-def read_evidence(found: Sequence[Revision], splits: Sequence[str]) -> Evidence:
-    """Reads what the logits of one configuration's runs, kept by DVC, say of each metric of each split."""
+def read_evidence(found: Sequence[Revision], scores: Mapping[str, Mapping[str, float]]) -> Evidence:
+    """Reads what the logits of one configuration's runs, kept by DVC, say of each metric of each split of `scores`."""
     evidence = Evidence({}, {})
-    for split in splits:
+    for split in scores:
         try:
             pairs = [read_pair(found[0], other, split) for other in found[1:]]
         except DamagedObject:
@@ -320,7 +320,8 @@ def read_evidence(found: Sequence[Revision], splits: Sequence[str]) -> Evidence:
             evidence.missing[split] = str(error)
             continue
         task, labels, logits = pairs[0].task, pairs[0].labels, [pairs[0].before, *(pair.after for pair in pairs)]
-        for metric, values in scores_of_units(task, labels, logits, pairs[0].groups).items():
+        names = [name for name in scores[split] if name != "examples"]
+        for metric, values in scores_of_units(task, names, labels, logits, pairs[0].groups).items():
             evidence.values[split, metric] = values
             if reason := withheld_by(task, metric, labels, logits, pairs[0].groups):
                 evidence.missing[f"{split} {metric}"] = reason

@@ -18,9 +18,10 @@ import numpy as np
 from scipy.stats import t
 
 from stages.evaluate.confidence import why_withheld
+from stages.evaluate.probabilities import probability_influence
 from stages.evaluate.pseudo_values import of_mean, pseudo_values
-from stages.evaluate.tables import Cells
-from stages.shared.task.metrics import METRICS
+from stages.evaluate.tables import Cells, example_losses
+from stages.shared.task.metrics import METRICS, greater_is_better
 from stages.shared.task.task import Task
 
 FEWEST_SEEDS = 3  # of two, the spread has one degree of freedom: such an interval spans almost everything
@@ -40,20 +41,34 @@ class SpreadOfMean(NamedTuple):
 
 
 def scores_of_units(
-    task: Task, labels: np.ndarray, logits: Sequence[np.ndarray], groups: np.ndarray | None
+    task: Task, names: Sequence[str], labels: np.ndarray, logits: Sequence[np.ndarray], groups: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Returns for each metric of the task, and for the loss, what each example does to it: float64[models, units].
+    """Returns what each example does to each metric: float64[models, units].
 
     Args:
+        names: metrics of predictions or of probabilities, or the loss.
         labels: as in `problem_types.Problem`.
         logits: float32[examples, columns] of each model.
         groups: int64[examples] from 0: which examples are drawn together. None: each alone.
     """
     predictions = [task.problem.predict(one) for one in logits]
     cells = Cells.of_examples(len(labels), groups)
-    found = {name: pseudo_values(task, name, labels, predictions, groups) for name in task.metrics}
-    losses = (task.problem.losses(one, labels).reshape(len(labels), -1).mean(axis=1) for one in logits)
-    return found | {"loss": np.stack([of_mean(one, cells) for one in losses])}
+    found = {}
+    for name in names:
+        if name in METRICS:
+            found[name] = pseudo_values(task, name, labels, predictions, groups)
+            continue
+        values = (_loss_or_probability(task, name, labels, one) for one in logits)
+        found[name] = np.stack([of_mean(one, cells) for one in values])
+    return found
+
+
+def _loss_or_probability(task: Task, name: str, labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Returns float64[examples], whose mean is the loss, or nearly a metric of probabilities."""
+    if name == "loss":
+        return example_losses(task, logits, labels)
+    (value, influence), _ = probability_influence(task, name, labels, logits)
+    return value + influence
 
 
 def spread_of_mean(values: np.ndarray) -> SpreadOfMean:
@@ -91,7 +106,9 @@ def correlation_of_seeds(one: np.ndarray, other: np.ndarray) -> float | None:
 
 def score_range(metric: str) -> tuple[float, float]:
     """Returns the least and the greatest value that a metric, or the loss, can have."""
-    return (0.0, float("inf")) if metric == "loss" else METRICS[metric].range
+    if metric in METRICS:
+        return METRICS[metric].range
+    return (0.0, 1.0 if greater_is_better(metric) else float("inf"))
 
 
 def withheld_by(

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from benchmarks import recipes
-from checks.spread import correlation_of_seeds, scores_of_units, spread_of_mean
+from checks.spread import correlation_of_seeds, score_range, scores_of_units, spread_of_mean
+from stages.shared.task.metrics import METRICS
 from tests.test_statistics import CLASSES, NUMBERS, SETS, draw, make_task, value
 
 RESULT: dict[str, Any] = json.loads(recipes.RESULT.read_text(encoding="utf-8"))
@@ -49,8 +51,9 @@ def test_the_variance_is_that_of_a_layout_with_random_rows_and_columns() -> None
 def test_pseudo_values_average_to_the_metric_and_spread_as_the_bootstrap_does(problem: Any, columns: int) -> None:
     task = make_task(problem, columns)
     labels, logits = draw(task, 300, models=3)
+    names = [name for name in task.metrics if columns == 2 or not METRICS[name].for_more_labels] + ["loss"]
     generator = np.random.default_rng(1)
-    for name, units in scores_of_units(task, labels, logits, None).items():
+    for name, units in scores_of_units(task, names, labels, logits, None).items():
         assert units.shape == (3, 300)
         own = [value(name, task, labels, one) for one in logits]
         assert units.mean(axis=1) == pytest.approx(own, abs=0.01), name
@@ -59,10 +62,19 @@ def test_pseudo_values_average_to_the_metric_and_spread_as_the_bootstrap_does(pr
         assert units[0].std(ddof=1) / 300**0.5 == pytest.approx(drawn, rel=0.3), name
 
 
+def test_metrics_of_probabilities_have_pseudo_values_too() -> None:
+    task = make_task(CLASSES)
+    labels, logits = draw(task, 300, models=2)
+    area = scores_of_units(task, ["roc_auc"], labels, logits, None)["roc_auc"]
+    expected = [roc_auc_score(labels, one[:, 1] - one[:, 0]) for one in logits]
+    assert area.mean(axis=1) == pytest.approx(expected, abs=1e-6)
+    assert score_range("roc_auc") == (0, 1) and score_range("brier_score")[1] == float("inf")
+
+
 def test_groups_are_the_units_where_there_are_groups() -> None:
     task = make_task(CLASSES)
     labels, logits = draw(task, 300, models=2)
-    found = scores_of_units(task, labels, logits, np.arange(300) // 3)["accuracy"]
+    found = scores_of_units(task, ["accuracy"], labels, logits, np.arange(300) // 3)["accuracy"]
     right = np.stack([one.argmax(axis=1) == labels for one in logits])
     assert np.sort(found) == pytest.approx(np.sort(right.reshape(2, 100, 3).mean(axis=2)))  # units are in no order
 
@@ -91,7 +103,7 @@ def test_every_metric_has_the_variance_of_what_is_drawn() -> None:
         labels = generator.integers(0, 2, 200)
         knows = 1.5 * np.eye(2)[labels] + generator.normal(size=(200, 2))
         logits = [(knows + 0.5 * generator.normal(size=(200, 2))).astype(np.float32) for _ in range(5)]
-        for name, units in scores_of_units(task, labels, logits, None).items():
+        for name, units in scores_of_units(task, [*task.metrics, "loss"], labels, logits, None).items():
             means[name].append(units.mean())
             errors[name].append(spread_of_mean(units).error)
     for name in means:
