@@ -417,7 +417,7 @@ CARDS = {
     "a chain": "configs:\n- config_name: default\n  data_files: 'zip://x::/etc/decoy.zip'\n",
     "repetitions": "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *REPEATED, ""]),
     "a circle": "a: &a [*a]\n",
-    "depth": "a: " + "[" * 1500 + "\n",
+    "depth": "a: " + "[" * 500 + "\n",
     "no mapping": "[1, 2]\n",
     "odd features": "dataset_info:\n- config_name: default\n  features: 7\n",
     "odd configurations": "configs: 7\n",
