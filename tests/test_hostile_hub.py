@@ -244,6 +244,18 @@ def test_a_file_that_the_list_of_hashes_lacks_cannot_be_verified(
         assert f"list of hashes does not name {lacking}" in refused(ground, hub, **sources)
 
 
+def test_more_files_than_fit_into_memory_are_refused(ground: Ground, checkpoint_files: Files) -> None:
+    ground.patch.setattr("stages.download.hub_files.MAX_FILES", 3)
+    with hub_of(checkpoint=checkpoint_files) as hub:
+        assert "checkpoint someone/model: more than 3 files" in refused(ground, hub, **PINNED_CHECKPOINT)
+
+
+def test_a_project_whose_path_is_a_pattern_is_told_so(ground: Ground, tmp_path: Path) -> None:
+    ground.patch.setattr("stages.download.hub.SCRATCH", tmp_path / "a [new] one")
+    with hub_of() as hub:
+        assert "for patterns; rename it" in refused(ground, hub, **PINNED_DATASET)
+
+
 def test_a_size_that_no_disk_has_is_a_full_disk(ground: Ground, checkpoint_files: Files) -> None:
     with hub_of(checkpoint=checkpoint_files) as hub:
         hub.faults = [listing(each(size=2**70, lfs=None))]
