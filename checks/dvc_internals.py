@@ -91,14 +91,21 @@ def cached_listing(repo: Any, md5: str, what: str) -> dict[str, str] | None:
     Why: DVC's own `DVCFileSystem` reads a revision's whole index first, with that revision's remotes.
 
     Raises:
-        DamagedObject: the cached listing has other bytes than its name says.
+        DamagedObject: the cached listing has other bytes than its name says, or names files elsewhere.
     """
-    if cached_object(repo, md5, what) is None:
+    object_file = cached_object(repo, md5, what)
+    if object_file is None:
         return None
     try:
-        return _files(Tree.load(repo.cache.local, HashInfo("md5", md5)))
+        files = _files(Tree.load(repo.cache.local, HashInfo("md5", md5)))
     except (FileNotFoundError, ObjectFormatError):
         return None
+    for name in files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DamagedObject(
+                f"{what}: its listing {object_file} in DVC's cache names {name!r}, outside of the folder"
+            )
+    return files
 
 
 def cached_files(repo: Any, md5: str, what: str) -> dict[str, Path] | None:

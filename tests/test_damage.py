@@ -13,7 +13,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from checks import compare, gate, seeds, why
-from checks.dvc_internals import DamagedObject
+from checks.dvc_internals import DamagedObject, cached_listing
 from checks.revisions import find_revision
 from tests.predictions import branch, labels_of, logits_of
 from tests.project import Project
@@ -135,6 +135,17 @@ def test_what_comes_damaged_from_a_remote_is_named_and_not_kept(
         assert not (cache / damaged).exists()
         flip(remote / damaged)  # mended there
     assert ask(compare.main, ["main", "better"], capsys)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "a/../../elsewhere"])
+def test_a_listing_that_names_files_outside_of_its_folder_is_refused(small: Project, name: str) -> None:  # noqa: F811
+    listing = json.dumps([{"md5": "0" * 32, "relpath": name}]).encode()
+    md5 = hashlib.md5(listing).hexdigest()
+    place = small.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(listing)
+    with Repo(str(small.folder)) as repo, pytest.raises(DamagedObject, match=r"^data: its listing .* outside of the"):
+        cached_listing(repo, f"{md5}.dir", "data")
 
 
 def test_why_believes_no_damaged_listing(small: Project, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
