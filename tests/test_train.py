@@ -13,7 +13,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
-from transformers import pipeline
+from transformers import AutoModelForSequenceClassification, pipeline
 
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import load_splits, save_splits
@@ -134,13 +134,18 @@ def test_the_history_has_a_row_an_epoch_with_loss_and_the_tasks_metrics(run: Run
 
 
 def test_what_each_epoch_predicted_is_kept_in_the_order_of_the_split(run: Run) -> None:
-    """Those predictions score what the history says; the trainer goes from the longest example to the shortest."""
+    """The trainer goes from the longest example to the shortest; the last epoch's model answers them one by one."""
     out = run(sampling="group_by_length", epochs=6, learning_rate=1e-2)
-    labels = np.array(load_splits(run.folder / "tokenized")["validation"]["label"])
+    rows = load_splits(run.folder / "tokenized")["validation"]
     epochs = np.load(out / "epochs.npy")
-    assert (epochs.dtype, epochs.shape) == (np.uint8, (6, len(labels)))
+    assert (epochs.dtype, epochs.shape) == (np.uint8, (6, len(rows)))
+    assert [(one == np.array(rows["label"])).mean() for one in epochs] == [row["accuracy"] for row in history(out)]
+    model = AutoModelForSequenceClassification.from_pretrained(out / "finetuned").eval()
+    fed = ("input_ids", "token_type_ids")
+    with torch.no_grad():
+        logits = [model(**{name: torch.tensor([row[name]]) for name in fed if name in row}).logits for row in rows]
+    assert epochs[-1].tolist() == [int(one.argmax()) for one in logits]
     assert 0 < epochs[-1].mean() < 1  # one answer to all would be right in any order
-    assert [(one == labels).mean() for one in epochs] == [row["accuracy"] for row in history(out)]
 
 
 def test_the_same_recipe_gives_the_same_bytes(run: Run) -> None:
