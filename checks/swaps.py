@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.special import bdtr
+from scipy.stats import rankdata
 
 from stages.evaluate.bootstrap import WEIGHTS_AT_ONCE
 from stages.evaluate.confidence import is_share
@@ -72,7 +73,7 @@ def mcnemar(gained: int, lost: int) -> float:
     Of the tests for two trained models on one test set it is the one with an acceptable rate of false alarms that
     needs no further training (Dietterich 1998).
     """
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return min(2 * float(bdtr(min(gained, lost), gained + lost, 0.5)), 1.0)
 
 
 def p_values(sums: Sums, draws: int, seed: int) -> dict[str, float]:

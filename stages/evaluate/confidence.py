@@ -15,12 +15,13 @@ import numpy as np
 from scipy.special import ndtri
 
 from stages.evaluate.bootstrap import Interval, bootstrap_intervals
-from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, Influence, influences, student_interval
+from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, Influence, influences, of_means, student_interval
 from stages.evaluate.probabilities import probability_influence
 from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
+from stages.evaluate.ranks import spearman_influence
 from stages.evaluate.tables import example_losses
 from stages.shared.task.groups import effective_examples
-from stages.shared.task.metrics import METRICS, OverCounts
+from stages.shared.task.metrics import METRICS, OverCounts, OverMeans
 from stages.shared.task.task import Task
 
 FEWEST_EXAMPLES = 10  # an interval from fewer means nothing, but for the score intervals of an accuracy
@@ -180,8 +181,11 @@ def _effect_of_changing(task: Task, name: str, labels: np.ndarray, logits: np.nd
     """Returns what it costs a metric if every example gets another one's answer; a correlation is gone then."""
     if name == "loss":
         return float(example_losses(task, shuffled, labels).mean())
-    score, predict = METRICS[name].score, task.problem.predict
-    return abs(score(labels, predict(logits if METRICS[name].greater_is_better else shuffled)))
+    metric = METRICS[name]
+    predictions = task.problem.predict(logits if metric.greater_is_better else shuffled)
+    if isinstance(metric.resampled, OverMeans):
+        return abs(of_means(metric.resampled, labels, predictions)[0])
+    return abs(spearman_influence(labels, predictions)[0])
 
 
 def _of_shares(

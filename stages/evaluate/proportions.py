@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from stages.shared.task.metrics import Counts
 from stages.shared.task.task import Task
 
-HALVINGS = 40  # of the search for an end of Tango's interval: to 1e-12 of its range
+HALVINGS = 30  # of the search for an end of Tango's interval: to 1e-9 of its range
 
 Formula = Callable[[Counts], np.ndarray]
 Ends = tuple[np.ndarray, np.ndarray]
