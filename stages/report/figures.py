@@ -356,7 +356,8 @@ def precision_recall(rows: Sequence[Mapping[str, str]], split: str, prevalence: 
         _legend(axes)
     caption = (
         "Along the curve the threshold falls: more is found, and more of it is wrong. The level dotted line is the "
-        "share of examples that carry the label, which is the precision of a guess." + _first_of(curves)
+        "share of examples that carry the label, which is the precision of a guess. With average_precision in "
+        "evaluate.metrics their mean precision is among the results." + _first_of(curves)
     )
     half = {label: precision[np.abs(recall - 0.5).argmin()] for label, (recall, precision) in curves.items()}
     description = "Precision where half is found: " + ", ".join(f"{label} {value:.2f}" for label, value in half.items())
