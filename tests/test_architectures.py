@@ -172,7 +172,6 @@ def logits_of(run: Run, out: Path) -> np.ndarray:
         tokenized=run.folder / "tokenized",
         task=run.folder / "task.json",
         finetuned=out / "finetuned",
-        epochs=out / "epochs.npy",
         predictions=run.folder / "predictions",
         scratch=run.folder / "parts",
     )

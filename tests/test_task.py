@@ -131,7 +131,7 @@ def test_one_entry_in_the_table_is_a_metric_everywhere(
     for name in ("metrics", "intervals", "warnings"):
         getattr(files, name).write_bytes((tmp_path / "scored" / f"{name}.json").read_bytes())
     page, card, said = render(files)
-    assert f"{expected:.4f}" in page and ">new</th>" in page and f"{expected:.4f}" in said
-    assert f"| validation | {metric.title} | {expected:.4f} | {record['low']:.4f} to " in card
+    assert f"{expected:.3f}" in page and ">new</th>" in page and f"{expected:.3f}" in said
+    assert f"| validation | {metric.title} | {expected:.3f} | {record['low']:.3f} to " in card
     (result,) = ModelCard.load(files.card).data.eval_results or []
     assert (result.metric_type, result.metric_name) == (metric.hub_id, metric.title)

@@ -11,7 +11,7 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS, check_metrics, name_type
 from stages.shared.task.task import Task
 
-MetricName = Annotated[str, name_type([*METRICS, *PROBABILITY_METRICS])]
+MetricName = Annotated[str, name_type(METRICS, PROBABILITY_METRICS)]
 
 
 @params_dataclass

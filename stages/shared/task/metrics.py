@@ -4,7 +4,7 @@ The names are those of the GLUE metric. What an entry needs is imported when it 
 stages that score nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -259,19 +259,20 @@ def greater_is_better(name: str) -> bool:
     return name != "loss" and (METRICS | PROBABILITY_METRICS)[name].greater_is_better
 
 
-def name_type(names: Sequence[str]) -> BeforeValidator:
-    """Makes the type of a parameter that is one of some names; a `Literal` would repeat them."""
-    *others, last = map(repr, names)
+def name_type(*tables: Mapping[str, Any]) -> BeforeValidator:
+    """Makes the type of a parameter that is a name in some tables; a `Literal` would repeat them."""
 
     def known(name: Any) -> Any:
-        if name not in list(names):
+        names = [entry for table in tables for entry in table]
+        if name not in names:
+            *others, last = map(repr, names)
             raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
         return name
 
     return BeforeValidator(known)
 
 
-MetricName = Annotated[str, name_type(list(METRICS))]
+MetricName = Annotated[str, name_type(METRICS)]
 
 
 def check_metrics(task: Task, key: str = "download.metrics") -> None:
