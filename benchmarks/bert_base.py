@@ -30,6 +30,7 @@ import pyarrow.parquet
 from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro, set_params
+from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import describe
 from benchmarks.repeat import interleaved, spread
 from benchmarks.train_throughput import LABELS
@@ -50,7 +51,7 @@ def main(folder: Path | None, rounds: int, steps: int) -> None:
     replica = clone.parent / "replica"
     call([sys.executable, "-m", "benchmarks.replica", str(replica)], ROOT)
     data: dict[str, Any] = {"checkpoint": "files", "checkpoint_files": str(replica)}
-    corpus = {"dataset_files": str(folder.resolve())} if folder else {}
+    corpus = PAIRS | {"dataset_files": str(folder.resolve())} if folder else {}
     repro(clone, {"download": data | corpus}, "tokenize")
     lengths = {
         split: np.asarray(load_splits(clone / "data" / "tokenized")[split].with_format("numpy")["length"][:])

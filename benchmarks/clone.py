@@ -49,7 +49,7 @@ def as_parquet(clone: Path) -> Path:
     names = {"text": "sentence1", "text_pair": "sentence2"}
     raw = load_from_disk(clone / "data" / "raw")
     for name, split in raw.items():
-        split.rename_columns(names).to_parquet(corpus / f"{name}.parquet")
+        split.select_columns([*names, "label", "idx"]).rename_columns(names).to_parquet(corpus / f"{name}.parquet")
     return corpus
 
 

@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from scipy.stats import t
 
 from benchmarks.clone import ROOT, SCRATCH, call, fresh_clone, repro, run_key
+from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import describe
 from benchmarks.repeat import spread
 from stages.shared.task.intervals import interval_of
@@ -91,9 +92,9 @@ def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_r
     print(rows(result, [recipe], {recipe: checkpoint.name}), json.dumps(digests), sep="\n\n")
 
 
-def prepare(folder: Path) -> tuple[Path, dict[str, str], list[Path]]:
+def prepare(folder: Path) -> tuple[Path, dict[str, Any], list[Path]]:
     """Returns a clone of HEAD, what params.yaml says of the corpus in `folder`, and the files that are learned from."""
-    data = {"dataset_files": str(folder.resolve())}
+    data = PAIRS | {"dataset_files": str(folder.resolve())}
     return fresh_clone("mrpc"), data, [folder / f"{split}.parquet" for split in ("train", "validation")]
 
 

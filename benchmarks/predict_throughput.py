@@ -21,6 +21,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro
+from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import describe
 from benchmarks.repeat import interleaved, spread
 
@@ -81,7 +82,7 @@ def main(folder: Path | None, rounds: int) -> None:
     from transformers import AutoModelForSequenceClassification
 
     clone = fresh_clone("throughput")
-    repro(clone, {"download": {"dataset_files": str(folder.resolve())}} if folder else {}, "tokenize")
+    repro(clone, {"download": PAIRS | {"dataset_files": str(folder.resolve())}} if folder else {}, "tokenize")
     corpus, checkpoint = as_parquet(clone), clone / "models" / "pretrained"
     predict = YAML(typ="safe", pure=True).load(clone / "params.yaml")["predict"]
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,6 +25,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT
+from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import describe
 
 RESULT = ROOT / "benchmarks" / "results" / "scale.json"
@@ -60,7 +61,7 @@ def measure(folder: Path, rows: int) -> list[dict[str, Any]]:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)  # for what it imports, see CHUNK
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
-    params["download"] |= {
+    params["download"] |= PAIRS | {
         "dataset_files": str(corpus),
         "checkpoint": "files",
         "checkpoint_files": str(folder / "tiny"),
@@ -68,7 +69,8 @@ def measure(folder: Path, rows: int) -> list[dict[str, Any]]:
     params["train"] |= {"epochs": 1}
     params["evaluate"] |= {"splits": ["test"]}
     yaml.dump(params, folder / "params.yaml")
-    (folder / "stages").symlink_to(ROOT / "stages")  # the report reads its templates there
+    for name in ("stages", "dvc.yaml", "requirements.txt", "hashes"):  # what stages read of the project around them
+        (folder / name).symlink_to(ROOT / name)
     runs = []
     for stage in STAGES:
         print(f"{rows} pairs, {stage} ...", flush=True)

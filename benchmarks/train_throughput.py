@@ -23,6 +23,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro, set_params
+from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import describe
 from benchmarks.repeat import interleaved, spread
 
@@ -43,7 +44,7 @@ LABELS = {
 def main(folder: Path | None, rounds: int) -> None:
     """Measures, prints the tables and writes the result file."""
     clone = fresh_clone("throughput")
-    data = {"download": {"dataset_files": str(folder.resolve())}} if folder else {}
+    data = {"download": PAIRS | {"dataset_files": str(folder.resolve())}} if folder else {}
     repro(clone, data, "tokenize")
     corpus, checkpoint = as_parquet(clone), clone / "models" / "pretrained"
     train = YAML(typ="safe", pure=True).load(clone / "params.yaml")["train"]

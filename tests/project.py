@@ -83,6 +83,12 @@ class Project:
         """Reads a text file of the project."""
         return (self.folder / path).read_text(encoding="utf-8")
 
+    def start_git(self, where: str = ".") -> None:
+        """Makes a Git repository of the folder, or of one above it."""
+        self.run("git", "init", "--quiet", "--initial-branch=main", where)
+        self.run("git", "config", "user.name", "A Tester")
+        self.run("git", "config", "user.email", "tester@example.org")
+
     def commit(self, message: str) -> None:
         """Commits everything that Git does not ignore."""
         self.run("git", "add", "--all")
@@ -112,8 +118,6 @@ def copy_project(root: Path, folder: Path) -> Project:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, target)
     project = Project(folder)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
-    project.run("git", "config", "user.name", "A Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.start_git()
     project.commit("as it is")
     return project

@@ -40,9 +40,7 @@ def make_added(folder: Path, place: str, added: str, add: str = "add") -> Projec
     project = Project(folder)
     write(project, "dvc.yaml", DAG)
     write(project, "params.yaml", f"download: {{dataset_files: {place}, checkpoint_files: local}}\n")
-    project.run("git", "init", "--quiet", "--initial-branch=main")
-    project.run("git", "config", "user.name", "A Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.start_git()
     Repo.init(str(folder)).close()
     if place.endswith(".csv"):
         write(project, place, "1\n")

@@ -2,11 +2,17 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain, combinations
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
+from benchmarks import scale
+from benchmarks.hard_pairs import PAIRS
 from benchmarks.sample import CORPORA, baselines, overlap, table, words
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +92,23 @@ def test_the_baselines_are_as_stated() -> None:
 def test_word_overlap_and_bag_of_words_fail() -> None:
     """200 pairs, fair coin: 95 % of all scores lie within 0.43 and 0.57."""
     assert all(column["overall"] <= 0.57 for column in baselines(HARD).values())
+
+
+def test_a_corpus_in_glues_columns_is_read_as_the_benchmarks_say(
+    run_download: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The committed params.yaml is of the bundled sample, whose columns are others."""
+    table = pa.table({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [0, 1], "idx": [7, 9]})
+    for split in ("train", "validation"):
+        pyarrow.parquet.write_table(table, tmp_path / "data" / f"{split}.parquet")
+    train = run_download(**PAIRS)["train"]
+    assert train.to_dict() == {"text": ["a", "b"], "text_pair": ["c", "d"], "label": [0, 1], "idx": [7, 9]}
+
+
+@pytest.mark.exhaustive
+def test_the_benchmark_of_scale_runs_every_stage(tmp_path: Path) -> None:
+    runs = scale.measure(tmp_path, 50)
+    assert [run["stage"] for run in runs] == list(scale.MEASURED)
 
 
 def test_the_readme_shows_the_measured_table() -> None:

@@ -159,22 +159,11 @@ def run(number: int, ground: Ground, watch: Watch, checkpoint_files: Files) -> N
         assert taken == {name: model[name] for name in taken} and "config.json" in taken
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", SAMPLE)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(one, marks=pytest.mark.slow if one in SAMPLE else pytest.mark.exhaustive) for one in NUMBERS],
+)
 def test_a_hostile_answer_does_no_harm(
-    number: int,
-    tmp_path: Path,
-    tiny_checkpoint: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    watch: Watch,
-    checkpoint_files: Files,
-) -> None:
-    run(number, Ground(tmp_path, tiny_checkpoint, monkeypatch), watch, checkpoint_files)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("number", [number for number in NUMBERS if number not in SAMPLE])
-def test_none_of_many_hostile_answers_does_harm(
     number: int,
     tmp_path: Path,
     tiny_checkpoint: Path,

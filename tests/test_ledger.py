@@ -62,9 +62,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr(ledger, "cached_listing", listing)
     made = Project(tmp_path / "repository" / "part")
     made.folder.mkdir(parents=True)
-    made.run("git", "init", "--quiet", "--initial-branch=main", "..")
-    made.run("git", "config", "user.name", "A Tester")
-    made.run("git", "config", "user.email", "tester@example.org")
+    made.start_git("..")
     return made
 
 

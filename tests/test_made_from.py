@@ -76,9 +76,7 @@ def recorded_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("recorded") / "project")
     for name, content in FILES.items():
         write(project, name, content)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
-    project.run("git", "config", "user.name", "A Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.start_git()
     Repo.init(str(project.folder)).close()
     assert run(project) == ["prepare", "train"]
     project.commit("the first run")

@@ -178,9 +178,7 @@ def git_project(folder: Path, params: str = "download: {dataset_files: data, che
     project = Project(folder)
     folder.mkdir()
     (folder / "params.yaml").write_text(params + "train: {seed: 42, epochs: 3}\n")
-    project.run("git", "init", "--quiet")
-    project.run("git", "config", "user.name", "A Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.start_git()
     project.commit("as it is")
     return project
 

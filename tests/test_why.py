@@ -62,9 +62,7 @@ def finished_small(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("small") / "project")
     for name, content in FILES.items():
         write(project, name, content)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
-    project.run("git", "config", "user.name", "A Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.start_git()
     Repo.init(str(project.folder)).close()
     project.commit("never run")
     assert repro(project) == ["prepare", "train", "evaluate"]

@@ -5,7 +5,8 @@ what two sketches have in common makes a pair a candidate, and of candidates the
 pair is named that is none. Missed are 6 % of the pairs whose similarity is just one half, 0.1 % of those at 0.7.
 
 Why it is not `datasketch`: that hashes in Python, row by row, and its index keeps Python objects for every band of
-every row. Here a batch is one array, and a million rows of train are 84 MB.
+every row. Here a batch is one array, and a million rows of train are 84 MB. Of 10,000 texts of 18 words against each
+other datasketch 1.10.0 took 2.8 s and this 0.35 s, the comparison of the runs themselves included.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """evaluate: data/{predictions,raw,overlap}/, data/epochs.npy, metrics/*.json -> metrics/ (scores, plots)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,15 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
         ranked = {
             name: probability_interval(task, name, labels, logits, p.confidence, groups) for name in probabilities
         }
-        metrics[split] = in_order(score(asked, logits, labels), task.metrics, ranked) | {"examples": len(labels)}
+        metrics[split] = (
+            score(asked, logits, labels)
+            | {name: value for name, (value, _) in ranked.items()}
+            | {"examples": len(labels)}
+        )
         baseline = constant_scores(asked, labels) | {
             name: constant_probability(task, name, labels) for name in probabilities
         }
-        sure = {name: sure[name] for name in metrics[split] if name in sure} | {
-            name: interval for name, (_, interval) in ranked.items()
-        }
+        sure |= {name: interval for name, (_, interval) in ranked.items()}
         records = [{"split": split} | one for one in describe_intervals(p, metrics[split], sure, baseline)]
         bins = calibration_bins(task, logits, labels)
         warnings += [
@@ -135,14 +137,6 @@ def without(task: Task, flags: np.ndarray, labels: np.ndarray, logits: np.ndarra
     return {0: score_of(labels, predictions)} | {
         kind: score_of(labels[rest], predictions[rest]) for kind, rest in rests.items() if rest.sum() > 1
     }
-
-
-def in_order(
-    scores: Mapping[str, float], first: Sequence[str], ranked: Mapping[str, tuple[float, MetricInterval]]
-) -> dict[str, float]:
-    """Puts the task's metrics and the loss first, then what `evaluate.metrics` asks for besides."""
-    ordered = {name: scores[name] for name in (*first, "loss")} | dict(scores)
-    return ordered | {name: value for name, (value, _) in ranked.items()}
 
 
 def describe_intervals(

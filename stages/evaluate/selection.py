@@ -53,9 +53,8 @@ def selection_cost(
         drawn = generator.multinomial(units, np.full(units, 1 / units), min(rows, CHOICES - done)).astype(np.float64)
         left_out = (drawn == 0).astype(np.float64)
         some = left_out.any(axis=1)  # all units drawn once each leave none out
-        chosen = np.argmax(
-            np.round(sign * (drawn[some] @ values), 9), axis=1
-        )  # equal scores: the first, as in training
+        scores = np.round(sign * (drawn[some] @ values), 9)
+        chosen = scores.argmax(axis=1)  # of equal ones the first, as in training
         there = left_out[some] @ values / left_out[some].sum(axis=1, keepdims=True)
         moved.append(there[np.arange(len(there)), chosen] - there[:, kept])
     change = float(np.concatenate(moved).mean())

@@ -161,9 +161,10 @@ def scores_of(run: RunSummary, split: str) -> list[Score]:
     shared = _scale([number for name in better for number in _shown(run, split, name)])
     scores = []
     for name in names:
-        value, low, high, baseline = _shown(run, split, name)
-        scale = shared if name in better else _scale([value, low, high, baseline])
-        scores.append(Score(name, float(value or 0.0), low, high, baseline, run.digits(split), scale))
+        value = run.metrics[split][name]
+        low, high, baseline = ends = _shown(run, split, name)[1:]
+        scale = shared if name in better else _scale([value, *ends])
+        scores.append(Score(name, value, low, high, baseline, run.digits(split), scale))
     return scores
 
 

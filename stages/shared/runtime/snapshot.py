@@ -59,7 +59,7 @@ def snapshot(stage: str) -> dict[str, Any]:
 
 def code_of(stage: str) -> list[Path]:
     """Returns the files and folders of code that dvc.yaml lists for the stage."""
-    entry = YAML(typ="safe", pure=True).load(PROJECT / DAG_FILE)["stages"][stage]
+    entry = _parse((PROJECT / DAG_FILE).read_bytes())["stages"][stage]
     return [PROJECT / dep for dep in entry["deps"] if dep.startswith("stages/")]
 
 
