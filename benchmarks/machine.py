@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+import torch
+
 
 def describe() -> dict[str, object]:
     """Returns date, processor, cores and versions, for the head of a result file."""
@@ -14,6 +16,7 @@ def describe() -> dict[str, object]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in names},
     }

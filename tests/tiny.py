@@ -10,7 +10,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from stages.shared.runtime.execution import Execution
 
-EXECUTION = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
+# auto: where there is a GPU, the tests train and predict on it
+EXECUTION = Execution("auto", 60.0, 1, 60.0, 1, 1, None)
 HARD_PAIRS = Path(__file__).parents[1] / "data" / "hard" / "train.csv"
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from stages.predict.batches import PaddedRows, batches, lengths_of
 from stages.predict.linear import PackedLinear, supported
 from stages.shared.model.collectives import barrier, connect
-from stages.shared.model.device import advise, pick_device
+from stages.shared.model.device import advise, explain_nondeterminism, pick_device
 from stages.shared.model.launcher import ElasticLauncher
 from stages.shared.model.loading import discrepancies, load_classifier, load_tokenizer
 from stages.shared.model.speed_up import speed_up
@@ -135,7 +135,7 @@ class Predictor:
                 progress.update(len(rows))
 
     def _logits(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
-        with torch.inference_mode(), self.autocast:
+        with torch.inference_mode(), self.autocast, explain_nondeterminism():
             inputs = {name: values.to(self.device) for name, values in batch.items()}
             logits: np.ndarray = self.model(**inputs).logits.float().cpu().numpy()
             return logits

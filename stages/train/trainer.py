@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction, PrinterCallback, Trainer
 
 from stages.shared.model.collectives import barrier, gather
+from stages.shared.model.device import explain_nondeterminism
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import remove, write_json
 from stages.shared.runtime.rank import rank, world_size
@@ -109,7 +110,8 @@ class ResumableTrainer(Trainer):
         if self.dropout is not None:
             self.dropout.start(self.state.global_step, self.turn, rank())
         self.turn += 1
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        with explain_nondeterminism():
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         self.loss_sum = self.loss_sum.to(loss.device) + loss / world_size()
         return loss
 

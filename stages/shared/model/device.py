@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -38,7 +40,28 @@ def pick_device(device: str, threads: int) -> torch.device:
             "lower the number of processes, or set execution.device to cpu"
         )
     torch.cuda.set_device(local_rank())
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # that would help to find our own mistakes, and costs
     return torch.device("cuda", local_rank())
+
+
+@contextmanager
+def explain_nondeterminism() -> Iterator[None]:
+    """Says in one line that a model needs a computation which a GPU does in no fixed order.
+
+    Raises:
+        BadInput: torch refused such a computation.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not torch.are_deterministic_algorithms_enabled() or "deterministic implementation" not in str(error):
+            raise
+        operation = str(error).partition(" does not have")[0]
+        raise BadInput(
+            f"{operation} gives other bits in each run on a GPU, and this model needs it; set execution.device to cpu, "
+            "or use another model"
+        ) from error
 
 
 def keep_freed_memory() -> None:
