@@ -23,15 +23,16 @@ def in_no_fixed_order() -> None:
 
 @pytest.mark.usefixtures("deterministic")
 def test_what_a_gpu_computes_in_no_fixed_order_is_refused_in_a_line() -> None:
-    with pytest.raises(
-        BadInput, match=r"^\S+.* gives other bits in each run on a GPU, and this model needs it; set exe"
+    with (
+        pytest.raises(
+            BadInput, match=r"^\S+.* gives other bits in each run on a GPU, and this model needs it; set exe"
+        ),
+        explain_nondeterminism(),
     ):
-        with explain_nondeterminism():
-            in_no_fixed_order()
+        in_no_fixed_order()
 
 
 @pytest.mark.usefixtures("deterministic")
 def test_any_other_error_stays_what_it_is() -> None:
-    with pytest.raises(RuntimeError, match="shapes"):
-        with explain_nondeterminism():
-            torch.zeros(2, 3) @ torch.zeros(2, 3)
+    with pytest.raises(RuntimeError, match="shapes"), explain_nondeterminism():
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
