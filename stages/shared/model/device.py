@@ -41,7 +41,7 @@ def pick_device(device: str, threads: int) -> torch.device:
         )
     torch.cuda.set_device(local_rank())
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # that would help to find our own mistakes, and costs
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it would cost
     return torch.device("cuda", local_rank())
 
 
