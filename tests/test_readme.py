@@ -30,8 +30,8 @@ def stage_table() -> list[str]:
     return rows
 
 
-def result() -> dict[str, Any]:
-    return dict(json.loads((ROOT / "benchmarks" / "results" / "mrpc.json").read_text(encoding="utf-8")))
+def result(name: str = "mrpc") -> dict[str, Any]:
+    return dict(json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def test_the_stages_are_those_of_dvc_yaml() -> None:
@@ -39,7 +39,7 @@ def test_the_stages_are_those_of_dvc_yaml() -> None:
 
 
 def test_the_mrpc_table_is_the_measured_one() -> None:
-    assert mrpc.table(result()) in README
+    assert mrpc.table(result(), result("mrpc_all-mpnet-base-v2")) in README
 
 
 def test_the_lesson_of_selection_is_the_measured_one() -> None:
@@ -53,7 +53,10 @@ def test_the_interval_of_a_mean_is_students() -> None:
 
 
 def test_the_mrpc_figures_say_on_what_machine_they_were_measured() -> None:
-    assert f"{result()['cores']} cores of {result()['processor']}" in " ".join(README.split())
+    text, on_gpu = " ".join(README.split()), result("mrpc_all-mpnet-base-v2")
+    assert f"{result()['cores']} cores of {result()['processor']}, {result()['date']}" in text
+    assert f"{on_gpu['gpu']} with torch {on_gpu['versions']['torch']}, {on_gpu['date']}" in text
+    assert all(round(run["seconds"] / 60) == 2 for run in on_gpu["runs"])  # "about two minutes"
 
 
 def test_the_table_of_other_machines_is_the_measured_one() -> None:
@@ -62,9 +65,10 @@ def test_the_table_of_other_machines_is_the_measured_one() -> None:
 
 
 def test_the_table_of_a_million_pairs_is_the_measured_one() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "results" / "scale.json").read_text(encoding="utf-8"))
+    measured = result("scale")
     for page in (README, (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")):
         assert scale.table(measured) in page
+        assert f"{measured['cores']} cores of {measured['processor']}, {measured['date']}" in " ".join(page.split())
     assert max(run["peak_mib"] for run in measured["runs"]) < 2048
 
 
