@@ -186,7 +186,9 @@ def table(result: dict[str, Any], of_another: dict[str, Any]) -> str:
     Args:
         of_another: the result with a base-size checkpoint.
     """
-    small = rows(result, ("course", "tunelock", "bf16"), {name: f"{label}, MiniLM-L6" for name, label in LABELS.items()})
+    small = rows(
+        result, ("course", "tunelock", "bf16"), {name: f"{label}, MiniLM-L6" for name, label in LABELS.items()}
+    )
     base = rows(of_another, ("bf16",), {"bf16": "tunelock, bf16, all-mpnet-base-v2"})
     return "\n".join([small, base.splitlines()[-1]])
 
