@@ -56,7 +56,7 @@ RECIPE: dict[str, Any] = {
     "warmup_steps": 0.1,
     "weight_decay": 0.01,
     "max_grad_norm": 1.0,
-    "precision": "fp32",
+    "arithmetic": "portable",
     "sampling": "group_by_length",
     "keep": "last",
     "early_stopping_patience": None,
@@ -157,7 +157,7 @@ def interrupt(folder: Path, name: str, step: int) -> None:
 
 def predicted(folder: Path) -> np.ndarray:
     """Returns predict's logits of the validation split, float32[examples, 2]."""
-    p = PredictParams(precision="fp32", token_budget=512, threads=1)
+    p = PredictParams(arithmetic="portable", token_budget=512, threads=1)
     predictions = folder / "predictions"
     files = PredictFiles(
         folder / "tokenized", folder / "task.json", folder / "resumed" / "finetuned", predictions, folder / "parts"

@@ -32,7 +32,7 @@ EXAMPLES = {"run_glue": 320, "course": 640}  # of their random orders; a pipelin
 AN_EPOCH = 10**9
 PROFILED_STEPS = 20
 OPERATORS = 12  # of a step, with the most time of their own
-RECIPES: dict[str, dict[str, str]] = {"fp32": {}, "bf16": {"precision": "bf16"}}
+RECIPES: dict[str, dict[str, str]] = {"fp32": {}, "bf16": {"arithmetic": "bf16"}}
 LABELS = {
     "run_glue": "run_glue's defaults",
     "course": "the course's script",

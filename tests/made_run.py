@@ -259,7 +259,7 @@ def write_params(file: Path, pairs: bool, errors: int) -> None:
         "download: {dataset: files, dataset_files: data/made, checkpoint: 'package:made/model', checkpoint_files: x, "
         f"checkpoint_revision: null, text_pair_column: {pair}, keep_columns: []}}\n"
         "tokenize: {max_length: 128}\ntrain: {seed: 42, learning_rate: 1.0e-4, early_stopping_patience: null}\n"
-        "predict: {precision: fp32}\nevaluate: {splits: [validation], confidence: 0.95}\n"
+        "predict: {arithmetic: portable}\nevaluate: {splits: [validation], confidence: 0.95}\n"
         f"report: {{errors: {errors}, slice_columns: null}}\nexecution: {{device: auto}}\n"
     )
 

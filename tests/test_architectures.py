@@ -167,7 +167,7 @@ def files_of(folder: Path, checkpoint: Path) -> TokenizeFiles:
 
 
 def logits_of(run: Run, out: Path) -> np.ndarray:
-    p = PredictParams(precision="fp32", token_budget=512, threads=1)
+    p = PredictParams(arithmetic="portable", token_budget=512, threads=1)
     files = PredictFiles(
         tokenized=run.folder / "tokenized",
         task=run.folder / "task.json",

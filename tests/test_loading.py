@@ -472,7 +472,7 @@ NOT_FINETUNED: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("case", NOT_FINETUNED)
 def test_a_model_that_is_not_what_train_wrote_does_not_predict(case: str, folder: Path) -> None:
     own(folder, "not_equivalent", "equivalent")
-    p = PredictParams(precision="fp32", token_budget=512, threads=1)
+    p = PredictParams(arithmetic="portable", token_budget=512, threads=1)
     Predictor(p, "cpu", folder)
     change, message = NOT_FINETUNED[case]
     change(folder)
@@ -486,7 +486,7 @@ def test_a_model_of_another_task_does_not_predict(
 ) -> None:
     run = Run(tmp_path, shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"), sample_rows)
     own(run.checkpoint, "a", "b", "c")
-    p = PredictParams(precision="fp32", token_budget=512, threads=1)
+    p = PredictParams(arithmetic="portable", token_budget=512, threads=1)
     files = PredictFiles(tmp_path / "tokenized", tmp_path / "task.json", run.checkpoint, tmp_path / "out", tmp_path)
     with pytest.raises(BadInput, match=r"checkpoint: gives 3 logits, where the task has 2 columns; run `dvc repro -f"):
         predict(p, EXECUTION, files)
@@ -497,5 +497,5 @@ def test_gamma_and_beta_predict_too(folder: Path) -> None:
     stored = load_file(folder / "model.safetensors")
     old = {name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): t for name, t in stored.items()}
     save_file(old, folder / "model.safetensors")
-    model = Predictor(PredictParams(precision="fp32", token_budget=512, threads=1), "cpu", folder).model
+    model = Predictor(PredictParams(arithmetic="portable", token_budget=512, threads=1), "cpu", folder).model
     assert all(torch.equal(tensor, stored[name]) for name, tensor in model.state_dict().items())

@@ -65,9 +65,10 @@ def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
     assert [rows.tolist() for rows in batches(np.array([3, 9, 2]), 5)] == [[1], [0], [2]]
 
 
-def pack(model: Any) -> None:
+def pack(model: Any, dtype: torch.dtype) -> None:
     """Packs the linear layers, and leaves the attention as it is."""
-    replace_modules(model, {nn.Linear: partial(PackedLinear, tokens=64)} if supported() else {})
+    layer = partial(PackedLinear, tokens=64, dtype=dtype)
+    replace_modules(model, {nn.Linear: layer} if supported(dtype) else {})
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
@@ -80,9 +81,21 @@ def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Pat
         in_fp32 = model(**inputs).logits
         with torch.autocast("cpu", torch.bfloat16):
             in_bf16 = model(**inputs).logits
-            pack(model)
+            pack(model, torch.bfloat16)
             torch.testing.assert_close(model(**inputs).logits, in_bf16, atol=0.002, rtol=0.01)
         assert torch.equal(model(**inputs).logits, in_fp32)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
+def test_packed_layers_of_fp32_compute_what_the_model_computes(family: str, tmp_path: Path) -> None:
+    folder = FAMILIES[family][0](tmp_path) if family in FAMILIES else gpt2(tmp_path, "<pad>", 1)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = {"input_ids": torch.randint(5, 60, (4, 20)), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+        pack(model, torch.float32)
+        torch.testing.assert_close(model(**inputs).logits, expected)
 
 
 def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() -> None:
@@ -91,7 +104,7 @@ def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() 
     rows = [torch.randn(shape) for shape in ((1, 96), (3, 5, 96), (4000, 96))]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = [model(inputs) for inputs in rows]
-        pack(model)
+        pack(model, torch.bfloat16)
         for inputs, logits in zip(rows, expected, strict=True):
             torch.testing.assert_close(model(inputs), logits)
-    assert all(isinstance(layer, PackedLinear) == supported() for layer in model)
+    assert all(isinstance(layer, PackedLinear) == supported(torch.bfloat16) for layer in model)

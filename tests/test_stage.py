@@ -1,5 +1,6 @@
 """What surrounds every stage: one at a time, gone with its parent, one line for bad input, a sealed environment."""
 
+import ast
 import json
 import os
 import shutil
@@ -132,17 +133,10 @@ def _wait_for(condition: "object", seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("name", ["ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"])
-def test_a_variable_that_changes_results_is_refused(name: str, tmp_path: Path) -> None:
-    done = python("import stages", tmp_path, **{name: "default"})
-    assert done.returncode == 2
-    assert done.stderr == f"environment: {name}=default would change the results behind dvc.lock's back; unset it\n"
-
-
 def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
     code = "import stages, os; print([n for n in os.environ if n.startswith(('OMP_', 'MKL_'))])"
     done = python(code, tmp_path, OMP_NUM_THREADS="7", MKL_NUM_THREADS="7", OMP_SCHEDULE="dynamic")
-    assert done.stdout == "['OMP_WAIT_POLICY']\n"
+    assert set(ast.literal_eval(done.stdout)) == {"MKL_CBWR", "MKL_DYNAMIC", "OMP_DYNAMIC", "OMP_WAIT_POLICY"}
 
 
 @pytest.mark.parametrize(

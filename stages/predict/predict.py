@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from stages.shared.model.device import advise, explain_nondeterminism, pick_devi
 from stages.shared.model.launcher import ElasticLauncher
 from stages.shared.model.loading import discrepancies, load_classifier, load_tokenizer
 from stages.shared.model.speed_up import speed_up
+from stages.shared.runtime.arithmetic import Arithmetic
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
@@ -38,7 +39,7 @@ LAUNCHER = ElasticLauncher(lambda p, execution: execution.predict_processes)
 
 @params_dataclass
 class PredictParams:
-    precision: Literal["fp32", "bf16"]
+    arithmetic: Arithmetic
     token_budget: Annotated[int, Field(ge=1)]  # tokens in a batch, padding included
     threads: Annotated[int, Field(ge=1)]  # of each process
 
@@ -112,16 +113,18 @@ class Predictor:
             BadInput: a tensor is missing, too many or of another shape.
         """
         self.device = pick_device(device_name, p.threads)
-        advise("predict", p.precision, self.device)
+        advise("predict", p.arithmetic, self.device)
         self.tokenizer = load_tokenizer(finetuned_dir)
         model, accounts = load_classifier(finetuned_dir)
         words = discrepancies(accounts)
         if words:
             raise BadInput(f"{finetuned_dir}: not what train wrote: {'; '.join(words)}; run `dvc repro -f train`")
-        if self.device.type == "cpu" and p.precision == "bf16":
-            speed_up(model, {nn.Linear: partial(PackedLinear, tokens=p.token_budget)} if supported() else {})
+        dtype = torch.bfloat16 if p.arithmetic == "bf16" else torch.float32
+        if self.device.type == "cpu":
+            pack = partial(PackedLinear, tokens=p.token_budget, dtype=dtype)
+            speed_up(model, {nn.Linear: pack} if supported(dtype) else {})
         self.model = model.to(self.device).eval()
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.precision == "bf16" else nullcontext()
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.arithmetic == "bf16" else nullcontext()
 
     def __call__(
         self, name: str, split: Dataset, batches: Sequence[np.ndarray]

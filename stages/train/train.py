@@ -12,12 +12,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 from transformers import DataCollatorWithPadding, TrainingArguments
 
 from stages.shared.model.collectives import broadcast, connect, gather
 from stages.shared.model.device import advise, pick_device
 from stages.shared.model.launcher import ElasticLauncher
+from stages.shared.model.linear import OneDnnLinear, has_one_dnn
 from stages.shared.model.loading import load_tokenizer
+from stages.shared.model.speed_up import replace_modules
+from stages.shared.runtime.arithmetic import Arithmetic
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
@@ -30,7 +34,7 @@ from stages.shared.task.task import Task, read_task
 from stages.train.checkpoints import discard, run_folder
 from stages.train.dropout import draw_by_step
 from stages.train.model import Origin, load_pretrained
-from stages.train.recipe import environment, recipe_key
+from stages.train.recipe import environment, machine, recipe_key
 from stages.train.resume import train_to_the_end
 from stages.train.trainer import ResumableTrainer
 from stages.train.trial import try_out
@@ -50,7 +54,7 @@ class TrainParams:
     warmup_steps: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # below 1: a share of all steps
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     max_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # 0: no clipping
-    precision: Literal["fp32", "bf16"]
+    arithmetic: Arithmetic
     sampling: Literal["random", "group_by_length"]
     keep: Literal["last", "best"]
     early_stopping_patience: Annotated[int, Field(ge=1)] | None  # epochs
@@ -83,13 +87,15 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     connect(p.processes, "train")
     divide(p)  # what does not divide is refused before anything is loaded
     device = pick_device(execution.device, p.threads)
-    advise("train", p.precision, device)
+    advise("train", p.arithmetic, device)
     task = read_task(files.task)
     check_metrics(task)
     splits = load_splits(files.tokenized)
     validation = next(name for name in splits if name.startswith("validation"))
-    facts = environment(device, p.threads)
+    facts = environment(device, p.arithmetic, p.threads)
     same_everywhere(facts | {"train": asdict(p)})
+    if rank() == 0:
+        write_json(files.scratch.with_name("train.machine.json"), machine())
     run = broadcast(
         run_folder(files.scratch, recipe_key(asdict(p), facts, [files.tokenized, files.task, files.pretrained]))
         if rank() == 0
@@ -103,6 +109,8 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
         nonlocal origin
         model, origin = load_pretrained(files.pretrained, task, p.seed)
         collate = DataCollatorWithPadding(load_tokenizer(files.pretrained))
+        if device.type == "cpu" and p.arithmetic != "bf16" and has_one_dnn():
+            replace_modules(model, {nn.Linear: OneDnnLinear})
         trainer = ResumableTrainer(
             task=task,
             group_by_length=p.sampling == "group_by_length",
@@ -191,7 +199,7 @@ def training_arguments(p: TrainParams, device: torch.device, run: Path) -> Train
         warmup_steps=p.warmup_steps,
         weight_decay=p.weight_decay,
         max_grad_norm=p.max_grad_norm,
-        bf16=p.precision == "bf16",
+        bf16=p.arithmetic == "bf16",
         use_cpu=device.type == "cpu",
         label_names=["labels"],  # else it is looked for in the signature of the model, and of some it is not there
         eval_strategy="epoch",

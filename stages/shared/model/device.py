@@ -1,7 +1,8 @@
-"""Picks the device and prepares it, for the stages that compute with torch: threads, memory, advice on precision."""
+"""Picks the device and prepares it, for the stages that compute with torch: threads, memory, advice on arithmetic."""
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from stages.shared.runtime.arithmetic import Arithmetic
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.rank import local_rank, rank
 from stages.shared.runtime.terminal import warn
@@ -80,15 +82,41 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TOP_PAD, 2**26)
 
 
-def advise(stage: str, precision: str, device: torch.device) -> None:
-    """Says on stderr which precision this processor computes faster than the one that was chosen."""
+def advise(stage: str, arithmetic: Arithmetic, device: torch.device) -> None:
+    """Says on stderr what this machine cannot promise, or computes faster.
+
+    Raises:
+        BadInput: the arithmetic is portable, and the processor is too old for it.
+    """
     features = set(cpu_features())
-    if device.type != "cpu" or not features or rank() > 0:
+    lacking = {"avx2", "fma"} - features
+    if arithmetic == "portable" and device.type == "cpu" and platform.machine() == "x86_64" and features and lacking:
+        raise BadInput(
+            f"params.yaml: {stage}.arithmetic: portable needs a processor with AVX2 and FMA, this one lacks "
+            f"{' and '.join(sorted(lacking))}; use native"
+        )
+    if rank() > 0:
         return
-    if precision == "bf16" and not features & BF16_IN_HARDWARE:
-        warn(f"{stage}: this processor has no bf16 in hardware; {stage}.precision: fp32 is faster here")
-    if precision == "fp32" and features & BF16_IN_HARDWARE:
-        warn(f"{stage}: this processor has bf16 in hardware; {stage}.precision: bf16 is faster, with other digits")
+    reason = why_not_portable(device)
+    if arithmetic == "portable" and reason:
+        warn(f"{stage}: {stage}.arithmetic: portable: {reason}, so the bytes are those of machines like this one")
+    if device.type != "cpu" or not features:
+        return
+    if arithmetic == "bf16" and not features & BF16_IN_HARDWARE:
+        warn(f"{stage}: this processor has no bf16 in hardware; {stage}.arithmetic: portable is faster here")
+    if arithmetic != "bf16" and features & BF16_IN_HARDWARE:
+        warn(f"{stage}: this processor has bf16 in hardware; {stage}.arithmetic: bf16 is faster, with other digits")
+
+
+def why_not_portable(device: torch.device) -> str | None:
+    """Says what keeps the bytes from being those of other processors; None: nothing does."""
+    if device.type != "cpu":
+        return "this is a GPU"
+    if platform.machine() != "x86_64":
+        return f"this is no x86-64 processor but {platform.machine()}"
+    if not torch.backends.mkl.is_available() or not torch.backends.mkldnn.is_available():
+        return "this build of torch lacks MKL or oneDNN"
+    return None
 
 
 def cpu_features() -> list[str]:

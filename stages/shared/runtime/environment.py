@@ -10,27 +10,42 @@ from pathlib import Path
 
 from stages.shared.runtime.terminal import warn
 
+# What torch's kernels take from the processor: here, from every one the same. `go_native` lifts it.
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",  # MKL has other kernels for Intel's processors than for others with AVX2
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
 # Each of these picks other arithmetic, hence other bits, without a trace in dvc.lock.
 REFUSED = (
+    *PORTABLE,
     "ACCELERATE_MIXED_PRECISION",
-    "ATEN_CPU_CAPABILITY",
+    "ARROW_USER_SIMD_LEVEL",
     "DNNL_CPU_ISA_HINTS",
     "DNNL_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA",
-    "MKL_CBWR",
+    "GLIBC_TUNABLES",
     "MKL_DEBUG_CPU_TYPE",
     "MKL_ENABLE_INSTRUCTIONS",
     "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
     "NVIDIA_TF32_OVERRIDE",
     "ONEDNN_CPU_ISA_HINTS",
     "ONEDNN_DEFAULT_FPMATH_MODE",
-    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 # Families that set thread counts or schedules behind `threads`.
-DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "ACCELERATE_", "TRAINER_")
+DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "OPENBLAS_", "ACCELERATE_", "TRAINER_")
 
 SET = {
+    # NumPy's, SciPy's and Arrow's kernels, as PORTABLE does it for torch's; no stage would be faster for lifting this.
+    "ARROW_USER_SIMD_LEVEL": "AVX2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # all that NumPy knows beyond AVX2
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",  # else as many as there are cores, and sums are cut by that
+    "MKL_DYNAMIC": "FALSE",  # never fewer threads than asked for, where MKL thinks that they would share a core
+    "OMP_DYNAMIC": "FALSE",
     # A thread that waits for the others spins for 3,000 pauses of the processor, then sleeps; the bits are the same. A
     # training step waits a thousand times: sleeping at once makes it slow on a quiet machine, spinning on a busy one.
     "GOMP_SPINCOUNT": "3000",  # of GNU's OpenMP, which torch brings on Linux
@@ -76,7 +91,8 @@ def seal() -> None:
         SystemExit: with status 2 and one line, if a refused variable is set.
     """
     for name in REFUSED:
-        if os.environ.get(name):
+        # what is as it would be set comes from another program of ours, which started this one
+        if os.environ.get(name) not in (None, "", (SET | PORTABLE).get(name)):
             warn(f"environment: {name}={os.environ[name]} would change the results behind dvc.lock's back; unset it")
             raise SystemExit(2)
     for name in list(os.environ):
@@ -85,11 +101,17 @@ def seal() -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         for name in LAUNCHER:
             os.environ.pop(name, None)
-    os.environ.update(SET)
+    os.environ.update(SET | PORTABLE)
     os.environ.update({name: str(_cache(folder)) for name, folder in CACHES.items()})
     if not sys.stderr.isatty():
         os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+def go_native() -> None:
+    """Lets torch choose its kernels by the processor; only `train` and `predict` may call it, before they import it."""
+    for name in PORTABLE:
+        os.environ.pop(name, None)
 
 
 def go_online() -> None:

@@ -1,0 +1,27 @@
+"""Which arithmetic a stage computes with: as params.yaml says, and before torch is imported."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.shared.runtime.environment import go_native
+from stages.shared.runtime.params import PARAMS_FILE
+
+# portable: fp32, the same bits on every x86-64 processor with AVX2; native: fp32, by all that the processor has; bf16:
+# torch's autocast, by all that the processor has.
+Arithmetic = Literal["portable", "native", "bf16"]
+
+
+def choose_arithmetic(stage: str) -> None:
+    """Lifts what makes torch's kernels portable, if params.yaml asks for another arithmetic in the stage's section.
+
+    A file that is none is for `read_params` to refuse, which comes later.
+    """
+    try:
+        section = YAML(typ="safe", pure=True).load(PARAMS_FILE)[stage]
+    except (OSError, YAMLError, LookupError, TypeError, UnicodeDecodeError):
+        return
+    if isinstance(section, Mapping) and section.get("arithmetic") in ("native", "bf16"):
+        go_native()

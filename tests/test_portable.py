@@ -1,0 +1,159 @@
+"""Portable arithmetic: the same bytes on every x86-64 processor with AVX2, and nothing said of the processor.
+
+The exhaustive tests let other processors be played by `qemu-x86_64` (Debian's package `qemu-user`), which emulates AVX2.
+"""
+
+import platform
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages.shared.model import device as device_module
+from stages.shared.model.device import advise, why_not_portable
+from stages.shared.runtime.environment import PORTABLE, REFUSED, SET
+from stages.shared.runtime.errors import BadInput
+from stages.train.recipe import environment
+from tests.project import Project
+from tests.test_own_data import CASES, EXAMPLES, YAML
+from tests.test_purity import STAGES, outs
+from tests.test_stage import python
+
+CPU = torch.device("cpu")
+PINNED = (*PORTABLE, "ARROW_USER_SIMD_LEVEL", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS")
+
+
+@pytest.mark.parametrize("stage", ["train", "predict"])
+@pytest.mark.parametrize(("arithmetic", "capped"), [("portable", True), ("native", False), ("bf16", False)])
+def test_only_another_arithmetic_lifts_what_is_pinned(
+    stage: str, arithmetic: str, capped: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text(f"{stage}: {{arithmetic: {arithmetic}}}\n", encoding="utf-8")
+    code = f"""
+        import os, sys
+        from stages.shared.runtime.arithmetic import choose_arithmetic
+        choose_arithmetic("{stage}")
+        assert "torch" not in sys.modules and "numpy" not in sys.modules  # they would have looked already
+        print({set(PORTABLE)!r} <= set(os.environ), {(set(PINNED) - set(PORTABLE))!r} <= set(os.environ))
+    """
+    done = python(textwrap.dedent(code), tmp_path)
+    assert (done.stdout, done.stderr) == (f"{capped} True\n", "")
+
+
+@pytest.mark.parametrize("text", ["", "train: {", "train: [1]", "train: {arithmetic: [bf16]}", "[]", "\udcff"])
+def test_a_file_that_says_nothing_lifts_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
+    code = """
+        import os
+        from stages.shared.runtime.arithmetic import choose_arithmetic
+        choose_arithmetic("train")
+        print(os.environ["MKL_CBWR"])
+    """
+    assert python(textwrap.dedent(code), tmp_path).stdout == "COMPATIBLE\n"
+
+
+@pytest.mark.parametrize("name", sorted({"GLIBC_TUNABLES", "NPY_ENABLE_CPU_FEATURES", *PINNED} & set(REFUSED)))
+def test_a_variable_that_picks_kernels_is_refused(name: str, tmp_path: Path) -> None:
+    done = python("import stages", tmp_path, **{name: "else"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"environment: {name}=else would change the results behind dvc.lock's back; unset it\n"
+
+
+def test_a_program_that_a_stage_starts_is_not_refused_for_what_the_stage_has_set(tmp_path: Path) -> None:
+    assert python("import stages", tmp_path, **(SET | PORTABLE)).returncode == 0
+
+
+def test_what_is_said_of_a_portable_training_says_nothing_of_the_processor() -> None:
+    facts = environment(CPU, "portable", 2)
+    assert facts.keys() == {"packages", "machine", "system", "threads", "device"} or why_not_portable(CPU)
+    assert {"cpu_features", "cpu_capability"} <= environment(CPU, "native", 2).keys()
+
+
+def test_a_processor_that_is_too_old_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cpu_features", lambda: ["avx"])
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(
+        BadInput, match=r"^params.yaml: train.arithmetic: portable needs a .* AVX2 and FMA.* avx2 and fma"
+    ):
+        advise("train", "portable", CPU)
+    advise("train", "native", CPU)
+
+
+def test_where_the_bytes_are_not_portable_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    advise("train", "portable", CPU)
+    assert "portable: this is no x86-64 processor but aarch64, so the bytes are those of" in capsys.readouterr().err
+    assert "cpu_features" in environment(CPU, "portable", 2)
+
+
+@pytest.mark.slow
+def test_one_core_gives_the_bytes_of_two(tiny: Project) -> None:
+    before = {stage: outs(tiny, stage) for stage in STAGES}
+    for stage in STAGES:
+        tiny.run(
+            "taskset", "--cpu-list", "0", "python", "-m", f"stages.{stage}", OMP_NUM_THREADS="1", MKL_DYNAMIC="TRUE"
+        )
+        assert outs(tiny, stage) == before[stage]
+
+
+EMULATOR = shutil.which("qemu-x86_64")
+PROCESSORS = ("Haswell", "Skylake-Client", "EPYC-Rome", "EPYC-Rome,l3-cache=off")  # the last: other caches
+
+
+def play(project: Project, processor: str, *stages: str) -> None:
+    """Runs stages as another processor would."""
+    assert EMULATOR is not None
+    for stage in stages:
+        project.run(EMULATOR, "-cpu", processor, sys.executable, "-m", f"stages.{stage}")
+
+
+emulated = pytest.mark.skipif(EMULATOR is None, reason="qemu-x86_64 is not installed: apt-get install qemu-user")
+
+
+@pytest.fixture(params=list(zip(EXAMPLES, CASES, strict=True)), ids=list(CASES))
+def own_data(request: pytest.FixtureRequest, project: Project, tiny_checkpoint: Path) -> Project:
+    """Classes, several labels a row, or a number: one epoch of the tiny checkpoint on the README's own data."""
+    example, case = request.param
+    CASES[case][0](project.folder)
+    shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
+    changed: dict[str, Any] = YAML(typ="safe", pure=True).load(example)["download"]
+    project.set(
+        **{f"download__{key}": value for key, value in changed.items()},
+        download__checkpoint="files",
+        download__checkpoint_files="data/tiny",
+        train__epochs=1,
+    )
+    project.repro()
+    return project
+
+
+@pytest.mark.exhaustive
+@emulated
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_another_processor_gives_the_same_bytes(processor: str, tiny: Project) -> None:
+    before = {stage: outs(tiny, stage) for stage in STAGES}
+    play(tiny, processor, *STAGES)
+    assert {stage: outs(tiny, stage) for stage in STAGES} == before
+
+
+@pytest.mark.exhaustive
+@emulated
+def test_another_processor_gives_the_same_bytes_for_every_kind_of_problem(own_data: Project) -> None:
+    before = {stage: outs(own_data, stage) for stage in STAGES}
+    play(own_data, "Haswell", *STAGES)
+    assert {stage: outs(own_data, stage) for stage in STAGES} == before
+
+
+@pytest.mark.exhaustive
+@emulated
+def test_native_arithmetic_shows_the_processor(tiny: Project) -> None:
+    """So the tests above can fail."""
+    tiny.set(train__arithmetic="native")
+    tiny.run("python", "-m", "stages.train")
+    before = outs(tiny, "train")["models/finetuned/model.safetensors"]
+    play(tiny, "Haswell", "train")
+    assert outs(tiny, "train")["models/finetuned/model.safetensors"] != before
