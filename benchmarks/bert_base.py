@@ -31,10 +31,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro, set_params
 from benchmarks.hard_pairs import PAIRS
-from benchmarks.machine import describe
+from benchmarks.machine import arithmetics, describe
 from benchmarks.repeat import interleaved, spread
 from benchmarks.train_throughput import LABELS
-from stages.shared.model.device import BF16_IN_HARDWARE, cpu_features
 from stages.shared.runtime.splits import load_splits
 
 RESULT = ROOT / "benchmarks" / "results" / "bert_base.json"
@@ -57,18 +56,18 @@ def main(folder: Path | None, rounds: int, steps: int) -> None:
         split: np.asarray(load_splits(clone / "data" / "tokenized")[split].with_format("numpy")["length"][:])
         for split in LONGEST
     }
-    precisions = ["fp32", *(["bf16"] if BF16_IN_HARDWARE & set(cpu_features()) else [])]
+    choices = arithmetics()
     batch_size = YAML(typ="safe", pure=True).load(clone / "params.yaml")["train"]["batch_size"]
     corpus_folder = as_parquet(clone)
-    timed = time_steps(clone, data | corpus, corpus_folder, precisions, batch_size, rounds, steps)
+    timed = time_steps(clone, data | corpus, corpus_folder, choices, batch_size, rounds, steps)
     longest = data | {"dataset_files": str(write_longest(corpus_folder, lengths))}
-    peaks, checkpoint, added = measure_space(clone, longest, precisions)
+    peaks, checkpoint, added = measure_space(clone, longest, choices)
     result = {
         **describe(),
         "corpus": folder.name if folder else "sample",
         "pairs": len(lengths["train"]),
         "tokens_per_pair": float(lengths["train"].mean()),
-        "batch_sizes": {"course": COURSE_BATCH} | dict.fromkeys(precisions, batch_size),
+        "batch_sizes": {"course": COURSE_BATCH} | dict.fromkeys(choices, batch_size),
         "tokens_per_second": timed,
         "peak_mib": peaks,
         "checkpoint_bytes": checkpoint,
@@ -82,12 +81,12 @@ def time_steps(
     clone: Path,
     data: dict[str, Any],
     corpus: Path,
-    precisions: list[str],
+    choices: list[str],
     batch_size: int,
     rounds: int,
     steps: int,
 ) -> dict[str, list[float]]:
-    """Returns the tokens a second of the course's script, and of the stage in each precision, round by round."""
+    """Returns the tokens a second of the course's script, and of the stage in each arithmetic, round by round."""
     checkpoint = clone / "models" / "pretrained"
     threads = str(YAML(typ="safe", pure=True).load(clone / "params.yaml")["train"]["threads"])
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,15 +102,15 @@ def time_steps(
             arguments = [str(corpus), str(checkpoint), "1", os.devnull]
             return clock(steps * COURSE_BATCH, "benchmarks.course", *arguments)
 
-        def stage(precision: str) -> Callable[[], float]:
+        def stage(arithmetic: str) -> Callable[[], float]:
             def run() -> float:
-                train, execution = {"precision": precision}, {"checkpoint_minutes": NEVER}
+                train, execution = {"arithmetic": arithmetic}, {"checkpoint_minutes": NEVER}
                 set_params(clone, {"download": data, "train": train, "execution": execution})
                 return clock(steps * batch_size, "stages.train")
 
             return run
 
-        return interleaved({"course": course} | {name: stage(name) for name in precisions}, rounds)
+        return interleaved({"course": course} | {name: stage(name) for name in choices}, rounds)
 
 
 def write_longest(corpus: Path, lengths: dict[str, np.ndarray]) -> Path:
@@ -126,24 +125,24 @@ def write_longest(corpus: Path, lengths: dict[str, np.ndarray]) -> Path:
     return target
 
 
-def measure_space(clone: Path, data: dict[str, Any], precisions: list[str]) -> tuple[dict[str, int], int, int]:
-    """Runs the pipeline on `data` in each precision.
+def measure_space(clone: Path, data: dict[str, Any], choices: list[str]) -> tuple[dict[str, int], int, int]:
+    """Runs the pipeline on `data` in each arithmetic.
 
     Returns:
-        The peak memory of the stage `train` in MiB, by precision; the bytes of a checkpoint; those that one run, from
+        The peak memory of the stage `train` in MiB, by arithmetic; the bytes of a checkpoint; those that one run, from
         `train` on, adds to DVC's cache.
     """
     peaks = {}
     cache = clone / ".dvc" / "cache" / "files"
-    for precision in precisions:
+    for arithmetic in choices:
         changes = {
             "download": data,
-            "train": {"epochs": 2, "precision": precision},
+            "train": {"epochs": 2, "arithmetic": arithmetic},
             "execution": {"checkpoint_minutes": NEVER},
         }
         repro(clone, changes, "tokenize")
         before = size(cache)
-        peaks[precision], checkpoint = train_watched(clone)
+        peaks[arithmetic], checkpoint = train_watched(clone)
         repro(clone, changes)
         added = size(cache) - before
     return peaks, checkpoint, added

@@ -11,6 +11,8 @@ from typing import Any
 from datasets import load_from_disk
 from ruamel.yaml import YAML
 
+from stages.shared.runtime.environment import PORTABLE, PORTABLE_ARRAYS
+
 ROOT = Path(__file__).parents[1]
 SCRATCH = ROOT / ".scratch" / "benchmarks"
 
@@ -68,6 +70,10 @@ def git(*arguments: str) -> str:
 
 
 def call(command: list[str], folder: Path, environment: Mapping[str, str] = {}) -> None:
-    """Runs a command with this interpreter's programs first on PATH; ends the benchmark if it fails."""
+    """Runs a command with this interpreter's programs first on PATH; ends the benchmark if it fails.
+
+    What picks kernels for a stage is left out: a peer is to use all of the processor.
+    """
+    ambient = {name: value for name, value in os.environ.items() if name not in PORTABLE | PORTABLE_ARRAYS}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path, **environment})
+    subprocess.run(command, cwd=folder, check=True, env=ambient | {"PATH": path, **environment})

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from stages.shared.model.device import BF16_IN_HARDWARE, cpu_features
+
 
 def describe() -> dict[str, object]:
     """Returns date, processor, cores and versions, for the head of a result file."""
@@ -20,6 +22,11 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in names},
     }
+
+
+def arithmetics() -> list[str]:
+    """Returns the values of `train.arithmetic` that are worth measuring here: bf16 only where it is in hardware."""
+    return ["portable", "native", *(["bf16"] if BF16_IN_HARDWARE & set(cpu_features()) else [])]
 
 
 def _processor() -> str:

@@ -1,6 +1,6 @@
 """MRPC for real: this pipeline beside the course's script, how good and how soon; and whether speed costs quality.
 
-    python -m benchmarks.mrpc FOLDER [--seeds 1 2 3] [--checkpoint FOLDER [--learning-rate 3e-5] [--precision bf16]]
+    python -m benchmarks.mrpc FOLDER [--seeds 1 2 3] [--checkpoint FOLDER [--learning-rate 3e-5] [--arithmetic bf16]]
 
 FOLDER holds train, validation and test as parquet, in GLUE's columns. The pipeline runs in a scratch clone of HEAD
 with the committed params.yaml, but for the data, the seed, 3 epochs as the course, and `keep: last`: the course keeps
@@ -9,8 +9,8 @@ make a training faster, are run with and without; what mixes the two, with the f
 the start of the script, or of `dvc repro --force`, to its end. Writes benchmarks/results/mrpc.json, figures only. An
 interrupted benchmark goes on where it was.
 
-With --checkpoint, another encoder than the default one is trained, by length, with the learning rate and precision that
-are given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
+With --checkpoint, another encoder than the default one is trained, by length, with the learning rate and the arithmetic
+that are given; its figures go to benchmarks/results/mrpc_<name of the folder>.json.
 """
 
 import argparse
@@ -36,9 +36,9 @@ from stages.shared.task.intervals import interval_of
 RESULTS = ROOT / "benchmarks" / "results"
 METRICS = ("accuracy", "f1")
 OVERRIDES = {"epochs": 3, "keep": "last"}
-RECIPES: dict[str, tuple[str, str]] = {  # train.sampling, and the precision of train and predict
-    "random": ("random", "fp32"),
-    "tunelock": ("group_by_length", "fp32"),
+RECIPES: dict[str, tuple[str, str]] = {  # train.sampling, and the arithmetic of train and predict
+    "random": ("random", "portable"),
+    "tunelock": ("group_by_length", "portable"),
     "bf16_random": ("random", "bf16"),
     "bf16": ("group_by_length", "bf16"),
 }
@@ -74,21 +74,21 @@ def main(folder: Path, seeds: list[int]) -> None:
     print(rows(result, RECIPES), end_to_end(result), selection(result), sep="\n\n")
 
 
-def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_rate: float, precision: str) -> None:
+def main_of_another(folder: Path, seeds: list[int], checkpoint: Path, learning_rate: float, arithmetic: str) -> None:
     """Runs what has not been run yet with another checkpoint, prints its row and writes its result file."""
     clone, data, corpus = prepare(folder)
     data = data | {"checkpoint": "files", "checkpoint_files": str(checkpoint.resolve())}
-    recipe = {"bf16": "bf16", "fp32": "tunelock"}[precision]
+    recipe = {"bf16": "bf16", "portable": "tunelock"}[arithmetic]
     train: dict[str, Any] = {"learning_rate": learning_rate}
     weights = sorted(checkpoint.glob("*.safetensors"))
     key = pipeline_key([*corpus, *weights, checkpoint / "config.json"], RECIPES[recipe], train)
     runs = []
     for seed in seeds:
         run = partial(run_pipeline, clone, data, train, recipe, seed)
-        name = f"{checkpoint.name}, {precision}"
+        name = f"{checkpoint.name}, {arithmetic}"
         runs.append({"recipe": recipe, "seed": seed, **once(f"{key}-{recipe}-{seed}", name, run)})
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in weights}
-    result = write_result(f"mrpc_{checkpoint.name}", runs, train | {"precision": precision})
+    result = write_result(f"mrpc_{checkpoint.name}", runs, train | {"arithmetic": arithmetic})
     print(rows(result, [recipe], {recipe: checkpoint.name}), json.dumps(digests), sep="\n\n")
 
 
@@ -136,13 +136,13 @@ def run_pipeline(
         data: changes to params.yaml's section `download`.
         train: changes to its section `train`, beyond those of the recipe.
     """
-    sampling, precision = RECIPES[recipe]
+    sampling, arithmetic = RECIPES[recipe]
     repro(
         clone,
         {
             "download": data,
-            "train": {**OVERRIDES, "seed": seed, "sampling": sampling, "precision": precision, **train},
-            "predict": {"precision": precision},
+            "train": {**OVERRIDES, "seed": seed, "sampling": sampling, "arithmetic": arithmetic, **train},
+            "predict": {"arithmetic": arithmetic},
         },
         "--force",
     )
@@ -276,9 +276,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--checkpoint", type=Path, help="a folder with config.json, a tokenizer and safetensors")
     parser.add_argument("--learning-rate", type=float, default=3e-5, help="of the training of --checkpoint")
-    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16", help="of the same")
+    parser.add_argument("--arithmetic", choices=["bf16", "portable"], default="bf16", help="of the same")
     chosen = parser.parse_args()
     if chosen.checkpoint is None:
         main(chosen.folder, chosen.seeds)
     else:
-        main_of_another(chosen.folder, chosen.seeds, chosen.checkpoint, chosen.learning_rate, chosen.precision)
+        main_of_another(chosen.folder, chosen.seeds, chosen.checkpoint, chosen.learning_rate, chosen.arithmetic)

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro
 from benchmarks.hard_pairs import PAIRS
-from benchmarks.machine import describe
+from benchmarks.machine import arithmetics, describe
 from benchmarks.repeat import interleaved, spread
 
 RESULT = ROOT / "benchmarks" / "results" / "predict_throughput.json"
@@ -30,7 +30,9 @@ SPLIT = "test"
 WARM_UP = 64  # rows
 LABELS = {
     "trainer": "`Trainer.predict`",
-    "fp32": "tunelock, params.yaml as committed",
+    "fp32": "tunelock, fp32 by MKL, as it was",
+    "portable": "tunelock, params.yaml as committed",
+    "native": "tunelock, native",
     "bf16": "tunelock, bf16",
 }
 
@@ -55,15 +57,18 @@ def by_trainer(model_dir: str, corpus: str, result: str) -> None:
         _write(result, time.perf_counter() - start, logits)
 
 
-def by_stage(model_dir: str, precision: str, result: str) -> None:
+def by_stage(model_dir: str, arithmetic: str, result: str) -> None:
     """Predicts with the stage's own code, and writes seconds and logits."""
-    import stages  # noqa: F401  # sets the environment, before anybody imports torch
+    from stages.shared.runtime.environment import go_native  # sets the environment, before anybody imports torch
+
+    if arithmetic != "portable":
+        go_native()
     from stages.predict.predict import PredictFiles, Predictor, PredictParams, deal
     from stages.shared.runtime.params import read_params
     from stages.shared.runtime.splits import load_splits
 
     p = read_params("predict", PredictParams)
-    compute = Predictor(PredictParams(precision, p.token_budget, p.threads), "auto", Path(model_dir))  # type: ignore[arg-type]
+    compute = Predictor(PredictParams(arithmetic, p.token_budget, p.threads), "auto", Path(model_dir))  # type: ignore[arg-type]
     split = load_splits(PredictFiles.tokenized)[SPLIT]
     list(compute(SPLIT, split, [np.arange(WARM_UP)]))
     start = time.perf_counter()
@@ -108,8 +113,7 @@ def main(folder: Path | None, rounds: int) -> None:
         rates = interleaved(
             {
                 "trainer": program("trainer", "by_trainer", str(corpus)),
-                "fp32": program("fp32", "by_stage", "fp32"),
-                "bf16": program("bf16", "by_stage", "bf16"),
+                **{name: program(name, "by_stage", name) for name in arithmetics()},
             },
             rounds,
         )

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from stages.shared.model.device import pick_device
+from stages.shared.runtime.environment import go_native
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.splits import load_splits
 from stages.train.order import EpochSampler
@@ -57,6 +58,7 @@ def seconds(run: Sequence[Product], times: int) -> float:
 
 def main(result: Path, batch_size: int) -> None:
     """Measures and writes the result file."""
+    go_native()  # nothing was computed yet: torch looks at the first product
     p = read_params("train", TrainParams)
     pick_device("cpu", p.threads)
     config = json.loads(Path("models/pretrained/config.json").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro, set_params
 from benchmarks.hard_pairs import PAIRS
-from benchmarks.machine import describe
+from benchmarks.machine import arithmetics, describe
 from benchmarks.repeat import interleaved, spread
 
 RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
@@ -32,11 +32,12 @@ EXAMPLES = {"run_glue": 320, "course": 640}  # of their random orders; a pipelin
 AN_EPOCH = 10**9
 PROFILED_STEPS = 20
 OPERATORS = 12  # of a step, with the most time of their own
-RECIPES: dict[str, dict[str, str]] = {"fp32": {}, "bf16": {"arithmetic": "bf16"}}
 LABELS = {
     "run_glue": "run_glue's defaults",
     "course": "the course's script",
-    "fp32": "tunelock, params.yaml as committed",
+    "fp32": "tunelock, fp32 by MKL, as it was",
+    "portable": "tunelock, params.yaml as committed",
+    "native": "tunelock, native",
     "bf16": "tunelock, bf16",
 }
 
@@ -62,9 +63,9 @@ def main(folder: Path | None, rounds: int) -> None:
             arguments = [str(corpus), str(checkpoint), "1", os.devnull]
             return lambda: rate(clock(EXAMPLES[name], 0, f"benchmarks.{name}", *arguments))
 
-        def stage(recipe: dict[str, str]) -> Callable[[], float]:
+        def stage(arithmetic: str) -> Callable[[], float]:
             def run() -> float:
-                set_params(clone, data | {"train": recipe})
+                set_params(clone, data | {"train": {"arithmetic": arithmetic}})
                 return rate(clock(AN_EPOCH, 0, "stages.train"))
 
             return run
@@ -75,7 +76,7 @@ def main(folder: Path | None, rounds: int) -> None:
             return float(found[-1]["repeated"])
 
         found: list[dict[str, float]] = []
-        programs = {name: peer(name) for name in EXAMPLES} | {name: stage(recipe) for name, recipe in RECIPES.items()}
+        programs = {name: peer(name) for name in EXAMPLES} | {name: stage(name) for name in arithmetics()}
         rates = interleaved(programs | {"products": multiply}, rounds)
         milliseconds = clock(AN_EPOCH, PROFILED_STEPS, "stages.train")["milliseconds"]
     largest = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)[: OPERATORS + 1]  # the step itself first

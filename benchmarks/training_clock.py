@@ -21,7 +21,10 @@ WARM_UP = 5  # steps
 
 def main(result: Path, examples: int, profiled_steps: int, module: str, arguments: list[str]) -> None:
     """Runs `module` until the clock ends it."""
-    importlib.import_module(module.partition(".")[0])  # a stage sets its environment before anybody imports torch
+    package, _, name = module.partition(".")
+    importlib.import_module(package)  # a stage sets its environment before anybody imports torch
+    if package == "stages":
+        importlib.import_module("stages.shared.runtime.arithmetic").choose_arithmetic(name)
     import transformers.trainer
     from torch.profiler import profile
     from transformers import TrainerCallback

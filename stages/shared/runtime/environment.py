@@ -16,6 +16,13 @@ PORTABLE = {
     "MKL_CBWR": "COMPATIBLE",  # MKL has other kernels for Intel's processors than for others with AVX2
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
+# The same for NumPy, SciPy and Arrow, which no stage would compute sooner with more of the processor.
+PORTABLE_ARRAYS = {
+    "ARROW_USER_SIMD_LEVEL": "AVX2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # all that NumPy knows beyond AVX2
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",  # else as many as there are cores, and sums are cut by that
+}
 # Each of these picks other arithmetic, hence other bits, without a trace in dvc.lock.
 REFUSED = (
     *PORTABLE,
@@ -39,11 +46,6 @@ REFUSED = (
 DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "OPENBLAS_", "ACCELERATE_", "TRAINER_")
 
 SET = {
-    # NumPy's, SciPy's and Arrow's kernels, as PORTABLE does it for torch's; no stage would be faster for lifting this.
-    "ARROW_USER_SIMD_LEVEL": "AVX2",
-    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # all that NumPy knows beyond AVX2
-    "OPENBLAS_CORETYPE": "Haswell",
-    "OPENBLAS_NUM_THREADS": "1",  # else as many as there are cores, and sums are cut by that
     "MKL_DYNAMIC": "FALSE",  # never fewer threads than asked for, where MKL thinks that they would share a core
     "OMP_DYNAMIC": "FALSE",
     # A thread that waits for the others spins for 3,000 pauses of the processor, then sleeps; the bits are the same. A
@@ -92,7 +94,7 @@ def seal() -> None:
     """
     for name in REFUSED:
         # what is as it would be set comes from another program of ours, which started this one
-        if os.environ.get(name) not in (None, "", (SET | PORTABLE).get(name)):
+        if os.environ.get(name) not in (None, "", (PORTABLE_ARRAYS | PORTABLE).get(name)):
             warn(f"environment: {name}={os.environ[name]} would change the results behind dvc.lock's back; unset it")
             raise SystemExit(2)
     for name in list(os.environ):
@@ -101,7 +103,7 @@ def seal() -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         for name in LAUNCHER:
             os.environ.pop(name, None)
-    os.environ.update(SET | PORTABLE)
+    os.environ.update(SET | PORTABLE_ARRAYS | PORTABLE)
     os.environ.update({name: str(_cache(folder)) for name, folder in CACHES.items()})
     if not sys.stderr.isatty():
         os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
