@@ -174,7 +174,7 @@ def make_run(
         {
             "environment": [
                 {
-                    "python": "3.11.7",
+                    "python": "3.11",
                     "packages": {"torch": "2.13.0"},
                     "machine": "x86_64",
                     "system": "Linux",

@@ -71,7 +71,7 @@ def test_a_program_that_a_stage_starts_is_not_refused_for_what_the_stage_has_set
 
 def test_what_is_said_of_a_portable_training_says_nothing_of_the_processor() -> None:
     facts = environment(CPU, "portable", 2)
-    assert facts.keys() == {"packages", "machine", "system", "threads", "device"} or why_not_portable(CPU)
+    assert facts.keys() == {"python", "packages", "machine", "system", "threads", "device"} or why_not_portable(CPU)
     assert {"cpu_features", "cpu_capability"} <= environment(CPU, "native", 2).keys()
 
 

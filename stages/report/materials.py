@@ -61,8 +61,8 @@ def render_materials(run: RunSummary, requirements: str, hashed: str) -> str:
 
 def _is_hashed_platform(run: RunSummary) -> bool:
     """Says whether the packages of the run are the files whose hashes are known: of another system they are others."""
-    python = str(run.environment["python"])
-    return (python[:5], run.environment["system"], run.environment["machine"]) == ("3.11.", "Linux", "x86_64")
+    facts = run.environment
+    return (facts["python"], facts["system"], facts["machine"]) == ("3.11", "Linux", "x86_64")
 
 
 def _data(run: RunSummary) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def environment(device: torch.device, arithmetic: Arithmetic, threads: int) -> d
     Where the arithmetic is portable, that is nothing of the processor: wherever the bytes are equal, this is too.
     """
     facts: dict[str, Any] = {
+        "python": ".".join(platform.python_version_tuple()[:2]),  # it decides which files the packages are
         # without the build's local suffix: 2.13.0+cpu and 2.13.0 are one version
         "packages": {name: importlib.metadata.version(name).partition("+")[0] for name in PACKAGES},
         "machine": platform.machine(),
