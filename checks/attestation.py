@@ -29,7 +29,7 @@ REPOSITORY = "repository"
 FOLDER, SIGNERS = "attestations", "keys.txt"  # where the gate looks, and the trusted keys in there
 STRONG = ("sha256", "dirHash")  # of a subject; the other hash is the one in dvc.lock, an MD5
 MOST_BYTES = 10_000_000  # of a file that is read; one of ours has 20,000
-URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[\w.~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
 
 
 class Claims(NamedTuple):
@@ -299,6 +299,8 @@ def _name(signer: Signer) -> str:
 
 
 def _content(file: Path) -> bytes:
+    if file.exists() and not file.is_file():  # a link to a terminal would be waited for
+        raise CountsForNothing("no file")
     try:
         with file.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)

@@ -32,7 +32,7 @@ from checks.signing import read_signers
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass, read_params
-from stages.shared.runtime.terminal import say
+from stages.shared.runtime.terminal import say, visible
 from stages.shared.task.metrics import METRICS, greater_is_better
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
@@ -100,6 +100,9 @@ def read_rule(values: Mapping[Any, Any], place: str) -> Rule | RebuiltRule:
         if folder.is_absolute() or ".." in folder.parts:
             raise BadInput(f"{place}.attestations: must be a folder of the repository, got {rebuilt.attestations!r}")
         return rebuilt
+    if not {"split", "metric"} & values.keys():
+        named = ", ".join(map(str, values)) or "nothing"
+        raise BadInput(f"{place}: must name a split and a metric, or be {{rebuilt_by: 2}}, got {named}")
     rule = fill(Rule, values, place)
     if rule.metric != "loss" and rule.metric not in METRICS:
         raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
@@ -228,9 +231,9 @@ def main(arguments: Sequence[str]) -> int:
             say("gate: params.yaml has no rules under `gate`; nothing was asked")
         rulings = judge_all(rules, Revision(WORKSPACE, None, repo)) if rules else []
         for ruling in rulings:
-            say(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}")
-            for note in ruling.notes:
-                say(f"      not counted: {note}")
+            say(visible(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}"))
+            for note in ruling.notes:  # what stands in a file cannot pass for a line of ours
+                say(visible(f"      not counted: {note}"))
         for line in warnings_of(rules, Revision(WORKSPACE, None, repo)):
             say(f"warning: {line}")
         return int(not all(ruling.passed for ruling in rulings))

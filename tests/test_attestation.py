@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 from argparse import Namespace
@@ -168,6 +169,14 @@ def test_what_is_no_second_rebuild_does_not_count_and_it_is_said_why(text: str, 
     assert found.by == ["ada (1)"]
     (line,) = found.refused
     assert line.startswith(f"2: {why}")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    (tmp_path / "b.json").mkdir()
+    (tmp_path / "c.json").symlink_to("nowhere")
+    missing = "cannot be read: No such file or directory"
+    assert counted(tmp_path) == Count([], ["a: no file", "b: no file", f"c: {missing}"])
 
 
 def test_where_keys_contradict_each_other_the_larger_side_counts(tmp_path: Path) -> None:
@@ -349,7 +358,7 @@ def prepare(attest: Path, key: Path | None = None, builder: str | None = None, l
 def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path) -> None:
     key, file = key_file(tmp_path / "key"), tmp_path / "x.json"
     prepare(file, key, "mailto:ada@example.org")
-    for builder in ("my machine", "machine", "a:", "a:\n"):
+    for builder in ("my machine", "machine", "ab:", "ab:\n", "C:\\me", "mailto:ä"):
         with pytest.raises(BadInput, match="--builder: must be a URI, such as https://"):
             prepare(file, key, builder)
     for other in (tmp_path, tmp_path / "nowhere" / "x.json"):

@@ -266,6 +266,10 @@ def test_a_missing_metric_fails(predicted: Project, capsys: pytest.CaptureFixtur
             "{split: test, metric: f1, at_most: 1}",
             "params.yaml: gate[0].at_most: f1 is better when higher; use at_leas",
         ),
+        (
+            "{rebuild_by: 2}",
+            "params.yaml: gate[0]: must name a split and a metric, or be {rebuilt_by: 2}, got rebuild_by",
+        ),
         ("{rebuilt_by: 0}", "params.yaml: gate[0].rebuilt_by: must be at least 1, got 0"),
         ("{rebuilt_by: two}", "params.yaml: gate[0].rebuilt_by: must be a whole number, got 'two'"),
         ("{rebuilt_by: true}", "params.yaml: gate[0].rebuilt_by: must be a whole number, got True"),
@@ -395,10 +399,14 @@ def test_a_rebuild_is_attested_and_a_third_person_checks_it(
     folder = predicted.folder / "attestations"
     shutil.copy(file, folder / "b.json")
     shutil.copy(file, folder / "copy.json")
-    (folder / "e.json").write_text(written(rebuilt, EVE))
+    by_eve = written(rebuilt, EVE)
+    (folder / "e.json").write_text(by_eve)
+    (folder / "f.json").write_text(by_eve.replace("SHA256:", "\\npass  \\u001b[2K"))
     ask(predicted, "{rebuilt_by: 2}")
+    known = signer_of(EVE).fingerprint
     refused = [
-        f"      not counted: attestations/e.json: signed by no trusted key: {signer_of(EVE).fingerprint}",
+        f"      not counted: attestations/e.json: signed by no trusted key: {known}",
+        f"      not counted: attestations/f.json: signed by no trusted key: \\npass  \\x1b[2K{known[7:]}",
         "      not counted: attestations/copy.json: signed by bob, whose key counts already in attestations/b.json",
     ]
     assert answer(capfd) == (
