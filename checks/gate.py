@@ -8,27 +8,31 @@ difference is better than a loss of the margin, so too few examples fail. A mode
 most one of twenty samples, and docs/statistics.md says how often an equal one does. The revision may be a branch, a tag
 or a commit. Against a branch that moves along, each change may be worse by a little, and all together by much; a tag
 stays where it is.
+A rule `rebuilt_by: 2` counts the trusted keys that have signed a rebuild of dvc.lock to identical bytes, which
+`checks.verify --attest` writes.
 Exit status, after one line for each rule and each warning of the compared runs: 0 all pass or there are none, 1 one
 fails; 2 and one line on stderr when there is no answer.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from checks import cli
+from checks.attestation import FOLDER, SIGNERS, count
 from checks.lock import find_mismatches, read_parameters
 from checks.paired import ALPHA, checked_margin, detectable, paired_intervals, plain_scores
 from checks.predictions import PREDICTIONS, read_pair, read_warnings
 from checks.revisions import WORKSPACE, Revision, find_revision
+from checks.signing import read_signers
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass, read_params
-from stages.shared.runtime.terminal import say
+from stages.shared.runtime.terminal import say, visible
 from stages.shared.task.metrics import METRICS, greater_is_better
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
@@ -45,6 +49,7 @@ class Ruling(NamedTuple):
 
     passed: bool
     why: str
+    notes: Sequence[str] = ()  # a line each
 
 
 @params_dataclass
@@ -57,7 +62,13 @@ class Rule:
     not_worse_by: Finite | None = None  # for the worse, in the metric's unit
 
 
-def read_rules(root: Path) -> list[Rule]:
+@params_dataclass
+class RebuiltRule:
+    rebuilt_by: Annotated[int, Field(ge=1)]  # distinct trusted keys
+    attestations: str = FOLDER  # the folder of the statements and of the list of trusted keys
+
+
+def read_rules(root: Path) -> list[Rule | RebuiltRule]:
     """Reads the `gate` section of a project's params.yaml.
 
     Raises:
@@ -74,27 +85,60 @@ def read_rules(root: Path) -> list[Rule]:
                 f"params.yaml: gate[{index}].{name}: is no rule any more: {GONE[name]}; use not_worse_by: 0.02, which "
                 "passes if the interval of the difference shows that the metric is worse by less than that"
             )
-    rules = [fill(Rule, values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
-    for index, rule in enumerate(rules):
-        place = f"params.yaml: gate[{index}]"
-        if rule.metric != "loss" and rule.metric not in METRICS:
-            raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
-        asked = [name for name in ASKS if getattr(rule, name) is not None]
-        if len(asked) != 1:
-            raise BadInput(f"{place}: must have one of {', '.join(ASKS)}, got {' and '.join(asked) or 'none'}")
-        if (rule.against is None) != (asked[0] in ("at_least", "at_most")):
-            raise BadInput(f"{place}: `against: <revision>` and not_worse_by belong together, and to no other rule")
-        wrong = "at_most" if greater_is_better(rule.metric) else "at_least"
-        if asked[0] == wrong:
-            right = "at_least" if wrong == "at_most" else "at_most"
-            better = "higher" if wrong == "at_most" else "lower"
-            raise BadInput(f"{place}.{wrong}: {rule.metric} is better when {better}; use {right}")
-        if rule.not_worse_by is not None:
-            try:
-                checked_margin(rule.metric, rule.not_worse_by)
-            except ValueError as error:
-                raise BadInput(f"{place}.not_worse_by: {error}") from None
-    return rules
+    return [read_rule(values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
+
+
+def read_rule(values: Mapping[Any, Any], place: str) -> Rule | RebuiltRule:
+    """Reads one rule.
+
+    Raises:
+        BadInput: it does not say what to ask, or asks it the wrong way round.
+    """
+    if "rebuilt_by" in values:
+        rebuilt = fill(RebuiltRule, values, place)
+        folder = PurePosixPath(rebuilt.attestations)
+        if folder.is_absolute() or ".." in folder.parts:
+            raise BadInput(f"{place}.attestations: must be a folder of the repository, got {rebuilt.attestations!r}")
+        return rebuilt
+    if not {"split", "metric"} & values.keys():
+        named = ", ".join(map(str, values)) or "nothing"
+        raise BadInput(f"{place}: must name a split and a metric, or be {{rebuilt_by: 2}}, got {named}")
+    rule = fill(Rule, values, place)
+    if rule.metric != "loss" and rule.metric not in METRICS:
+        raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
+    asked = [name for name in ASKS if getattr(rule, name) is not None]
+    if len(asked) != 1:
+        raise BadInput(f"{place}: must have one of {', '.join(ASKS)}, got {' and '.join(asked) or 'none'}")
+    if (rule.against is None) != (asked[0] in ("at_least", "at_most")):
+        raise BadInput(f"{place}: `against: <revision>` and not_worse_by belong together, and to no other rule")
+    wrong = "at_most" if greater_is_better(rule.metric) else "at_least"
+    if asked[0] == wrong:
+        right = "at_least" if wrong == "at_most" else "at_most"
+        better = "higher" if wrong == "at_most" else "lower"
+        raise BadInput(f"{place}.{wrong}: {rule.metric} is better when {better}; use {right}")
+    if rule.not_worse_by is not None:
+        try:
+            checked_margin(rule.metric, rule.not_worse_by)
+        except ValueError as error:
+            raise BadInput(f"{place}.not_worse_by: {error}") from None
+    return rule
+
+
+def judge_rebuilds(rule: RebuiltRule, new: Revision) -> Ruling:
+    """Says whether enough trusted keys have signed a rebuild of the workspace's dvc.lock.
+
+    Raises:
+        BadInput: the list of trusted keys cannot be read.
+    """
+    folder = rule.attestations.rstrip("/")
+    keys = f"{folder}/{SIGNERS}"
+    signers = read_signers(new.root / keys, keys)
+    files = sorted((new.root / folder).glob("*.json"))
+    found = count([(file, f"{folder}/{file.name}") for file in files], signers, new.lock)
+    by = f": {', '.join(found.by)}" if found.by else ""
+    trusted = "trusted key" if len(found.by) == 1 else "trusted keys"
+    why = f"dvc.lock rebuilt by {len(found.by)} {trusted} of {keys}, {rule.rebuilt_by} asked{by}"
+    return Ruling(len(found.by) >= rule.rebuilt_by, why, found.refused)
 
 
 def judge(rule: Rule, new: Revision, p: EvaluateParams) -> Ruling:
@@ -152,7 +196,7 @@ def same_model(old: Revision, new: Revision) -> bool:
         return False
 
 
-def judge_all(rules: Sequence[Rule], new: Revision) -> list[Ruling]:
+def judge_all(rules: Sequence[Rule | RebuiltRule], new: Revision) -> list[Ruling]:
     """Judges the run in the workspace.
 
     Raises:
@@ -163,13 +207,13 @@ def judge_all(rules: Sequence[Rule], new: Revision) -> list[Ruling]:
         remedy = "" if mismatches.foreign else "; run `dvc repro`"
         raise cli.Unanswerable(f"the metrics are not those of the workspace: {mismatches.reasons[0]}{remedy}")
     p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
-    return [judge(rule, new, p) for rule in rules]
+    return [judge_rebuilds(rule, new) if isinstance(rule, RebuiltRule) else judge(rule, new, p) for rule in rules]
 
 
-def warnings_of(rules: Sequence[Rule], new: Revision) -> list[str]:
+def warnings_of(rules: Sequence[Rule | RebuiltRule], new: Revision) -> list[str]:
     """Returns what the workspace, and the revisions that it is held against, say against their own scores."""
     splits: dict[str | None, set[str]] = {}
-    for rule in rules:
+    for rule in (rule for rule in rules if isinstance(rule, Rule)):
         splits.setdefault(None, set()).add(rule.split)
         if rule.against is not None:
             splits.setdefault(rule.against, set()).add(rule.split)
@@ -187,7 +231,9 @@ def main(arguments: Sequence[str]) -> int:
             say("gate: params.yaml has no rules under `gate`; nothing was asked")
         rulings = judge_all(rules, Revision(WORKSPACE, None, repo)) if rules else []
         for ruling in rulings:
-            say(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}")
+            say(visible(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}"))
+            for note in ruling.notes:  # what stands in a file cannot pass for a line of ours
+                say(visible(f"      not counted: {note}"))
         for line in warnings_of(rules, Revision(WORKSPACE, None, repo)):
             say(f"warning: {line}")
         return int(not all(ruling.passed for ruling in rulings))

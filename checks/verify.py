@@ -1,10 +1,14 @@
 """Does a revision reproduce? Runs it again in a clean clone and compares every artifact with its dvc.lock.
 
     python -m checks.verify [REVISION] [--exact] [--quick] [--dirty] [--json | --markdown]
+    python -m checks.verify [REVISION] --attest FILE [--key FILE] [--builder URI]
+    python -m checks.verify [REVISION] --check-attestation FILE [--trusted-keys FILE]
+    python -m checks.verify --make-key FILE
 
 Exit status: 0 identical, equal or within tolerance; 1 beyond tolerance, or within it under --exact; 2 for a question
 that cannot be answered. What is in no cache and no remote is judged by the metrics, which are in Git.
 With --quick nothing is trained: do the lock, metrics, params and code belong together?
+With --attest the answer is also written as a statement that others can check offline (docs/attestations.md).
 """
 
 import json
@@ -22,11 +26,13 @@ from typing import Any
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from checks import cli
+from checks import attesting, cli
 from checks.artifacts import Agreement, FileComparison, Tolerance, compare_files
+from checks.attestation import Rebuild, digest_of
 from checks.dvc_internals import DamagedObject, cached_files
 from checks.lock import Mismatches, find_mismatches, read_sections, read_stages
 from checks.revisions import LOCK_FILE, WORKSPACE, Revision, added_data, find_revision, git
+from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.made_from import FOLDER
 from stages.shared.runtime.terminal import say, visible
 
@@ -50,6 +56,7 @@ class Reproduction:
     stages: list[StageComparison]
     mismatches: list[str]  # what in the revision does not belong to its own dvc.lock
     environment: list[str]  # what differs between the two environment.json
+    rebuild: Rebuild
 
     @property
     def first(self) -> str | None:
@@ -108,9 +115,12 @@ def verify(revision: Revision, tolerance: Tolerance) -> Reproduction:
             ]
             verdict = max((difference.verdict for difference in differences), default=Agreement.IDENTICAL)
             stages.append(StageComparison(stage, verdict, differences))
+        digests = {path: digest_of(clone / path) for path in out_paths(new_lock)}
         other_environment = compare_files(ENVIRONMENT, kept / ENVIRONMENT, clone / ENVIRONMENT, tolerance)
     facts = [f"{name}: {change}" for name, change in other_environment.figures.items()]
-    return Reproduction(revision.name, stages, mismatches.reasons, facts)
+    verdicts = {stage.stage: stage.verdict for stage in stages}
+    rebuild = Rebuild(str(revision.commit), new_lock, digests, verdicts)
+    return Reproduction(revision.name, stages, mismatches.reasons, facts, rebuild)
 
 
 def quick(revision: Revision) -> Mismatches:
@@ -183,6 +193,11 @@ def copy_missing(name: str, source: Path, target: Path, added: Iterable[str] = (
             shutil.copy2(file, copy)
 
 
+def out_paths(lock: Mapping[str, Any]) -> list[str]:
+    """Returns the paths of all outs of a lock."""
+    return [out["path"] for entry in lock.values() for out in entry.get("outs", [])]
+
+
 def old_files(revision: Revision, kept: Path, path: str) -> dict[str, Path] | None:
     """Returns a revision's files of an out, by their names in it; None if they are in no cache and no remote.
 
@@ -250,6 +265,7 @@ def as_markdown(report: Reproduction) -> str:
 def as_json(report: Reproduction) -> str:
     """Formats the answer for programs."""
     content = asdict(report, dict_factory=_worded) | _worded([("first", report.first), ("verdict", report.verdict)])
+    del content["rebuild"]  # --attest writes that
     return json.dumps(content, indent=2)
 
 
@@ -288,9 +304,15 @@ def main(arguments: list[str]) -> int:
         "--dirty", action="store_true", help="go on though the working tree has changes: they are not seen"
     )
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown})
+    attesting.add_options(parser)
     options = parser.parse_args(arguments)
+    attesting.check_options(parser, options)
 
     def ask(repo: Any) -> int:
+        if options.make_key:
+            return attesting.make_key(Path(options.make_key), Path(repo.root_dir))
+        if options.check_attestation:
+            return attesting.check(options, find_revision(repo, options.revision))
         if not options.dirty and git(Path(repo.root_dir), "status", "--porcelain"):
             workspace = Revision(WORKSPACE, None, repo)
             if workspace.text(LOCK_FILE) is not None:
@@ -303,11 +325,14 @@ def main(arguments: list[str]) -> int:
             mismatches = quick(revision)
             say(quick_answer(options.revision, mismatches, options.form is as_json))
             return int(bool(mismatches.reasons))
+        attest = attesting.prepared(options, revision) if options.attest else None
         report = verify(revision, Tolerance())
         say(options.form(report))
+        if attest:
+            attest(report.rebuild)
         return int(report.verdict > (Agreement.EQUAL if options.exact else Agreement.WITHIN))
 
-    return cli.answer("verify", ask)
+    return cli.answer("verify", ask, BadInput)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,23 @@
 """checks.gate: turns a worse model down, lets an equivalent one through, and knows which direction is better."""
 
+import json
 import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from checks import gate
+from checks import gate, verify
+from checks.attestation import digest_of, written
+from checks.revisions import Revision
+from checks.signing import signer_of
 from tests.predictions import branch, labels_of, logits_of, make, repro, warn
 from tests.project import Project
+from tests.statements import ADA, BOB, EVE, statement_of
 
 LABELS = labels_of(200)
 
@@ -257,6 +266,22 @@ def test_a_missing_metric_fails(predicted: Project, capsys: pytest.CaptureFixtur
             "{split: test, metric: f1, at_most: 1}",
             "params.yaml: gate[0].at_most: f1 is better when higher; use at_leas",
         ),
+        (
+            "{rebuild_by: 2}",
+            "params.yaml: gate[0]: must name a split and a metric, or be {rebuilt_by: 2}, got rebuild_by",
+        ),
+        ("{rebuilt_by: 0}", "params.yaml: gate[0].rebuilt_by: must be at least 1, got 0"),
+        ("{rebuilt_by: two}", "params.yaml: gate[0].rebuilt_by: must be a whole number, got 'two'"),
+        ("{rebuilt_by: true}", "params.yaml: gate[0].rebuilt_by: must be a whole number, got True"),
+        ("{rebuilt_by: 2, metric: f1}", "params.yaml: gate[0].metric: unknown key; the section knows rebuilt_by, att"),
+        (
+            "{rebuilt_by: 2, attestations: ../others}",
+            "params.yaml: gate[0].attestations: must be a folder of the repository, got '../others'",
+        ),
+        (
+            "{rebuilt_by: 2, attestations: elsewhere}",
+            "elsewhere/keys.txt: not found; it lists the keys that are trusted: for each a line `ssh-ed25519 AAAA... ",
+        ),
         ("at_least 0.8", "params.yaml: gate: must be a list of rules like"),
         ("{split: validation, metric: f1, against: nope, not_worse_by: 0}", "no revision 'nope' in this repository"),
     ],
@@ -329,3 +354,96 @@ def test_the_gate_is_read_by_no_stage(predicted: Project) -> None:
     before = predicted.read("dvc.lock")
     repro(predicted)
     assert predicted.read("dvc.lock") == before
+
+
+def trust(project: Project, **signers: Ed25519PrivateKey) -> None:
+    folder = project.folder / "attestations"
+    folder.mkdir()
+    (folder / "keys.txt").write_text("".join(f"{signer_of(key, name).line}\n" for name, key in signers.items()))
+
+
+def test_a_rebuild_is_attested_and_a_third_person_checks_it(
+    predicted: Project, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (predicted.folder / "params.yaml").write_text(
+        predicted.read("params.yaml") + "download: {dataset_files: made/raw}\n"
+    )
+    predicted.commit("a project that verify knows")
+    key, file = tmp_path / "key", tmp_path / "bob.json"
+    key.write_bytes(BOB.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    asked = ["--json", "--attest", str(file), "--key", str(key), "--builder", "https://example.org/bob"]
+    assert verify.main(asked) == 0
+    out, error = capfd.readouterr()
+    assert json.loads(out)["verdict"] == "identical bytes" and "rebuild" not in json.loads(out)
+    signed = f"signed by {signer_of(BOB).fingerprint}, in keys.txt: {signer_of(BOB).line}"
+    assert error.splitlines()[-1] == f"verify: {file}: identical bytes; {signed}"
+    # It says what anybody can see in dvc.lock, in the outs and in Git.
+    lock = Revision("workspace", None, SimpleNamespace(root_dir=predicted.folder)).lock
+    outs = [out["path"] for entry in lock.values() for out in entry["outs"]]
+    rebuilt = statement_of(lock, {out: digest_of(predicted.folder / out) for out in outs}, builder=asked[-1])
+    commit = predicted.run("git", "rev-parse", "HEAD").stdout.strip()
+    rebuilt["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"] = {"gitCommit": commit}
+    assert file.read_text() == written(rebuilt, BOB)
+
+    trust(predicted, ada=ADA, bob=BOB)
+    assert verify.main(["--check-attestation", str(file)]) == 0
+    assert capfd.readouterr().out == (
+        f"{file}: identical bytes, for the dvc.lock of HEAD; commit {commit}, rebuilt by https://example.org/bob, "
+        f"signed by bob {signer_of(BOB).fingerprint}\n"
+    )
+    (tmp_path / "keys.txt").write_text(signer_of(ADA, "ada").line)
+    assert verify.main(["--check-attestation", str(file), "--trusted-keys", str(tmp_path / "keys.txt")]) == 1
+    out = capfd.readouterr().out
+    assert out == f"{file}: counts for nothing: signed by no trusted key: {signer_of(BOB).fingerprint}\n"
+
+    folder = predicted.folder / "attestations"
+    shutil.copy(file, folder / "b.json")
+    shutil.copy(file, folder / "copy.json")
+    by_eve = written(rebuilt, EVE)
+    (folder / "e.json").write_text(by_eve)
+    (folder / "f.json").write_text(by_eve.replace("SHA256:", "\\npass  \\u001b[2K"))
+    ask(predicted, "{rebuilt_by: 2}")
+    known = signer_of(EVE).fingerprint
+    refused = [
+        f"      not counted: attestations/e.json: signed by no trusted key: {known}",
+        f"      not counted: attestations/f.json: signed by no trusted key: \\npass  \\x1b[2K{known[7:]}",
+        "      not counted: attestations/copy.json: signed by bob, whose key counts already in attestations/b.json",
+    ]
+    assert answer(capfd) == (
+        1,
+        [
+            "FAIL  dvc.lock rebuilt by 1 trusted key of attestations/keys.txt, 2 asked: bob (attestations/b.json)",
+            *refused,
+        ],
+    )
+    (folder / "a.json").write_text(written(rebuilt, ADA))
+    assert answer(capfd) == (
+        0,
+        [
+            "pass  dvc.lock rebuilt by 2 trusted keys of attestations/keys.txt, 2 asked: "
+            "ada (attestations/a.json), bob (attestations/b.json)",
+            *refused,
+        ],
+    )
+    # A new run takes away what was said of the old one.
+    (predicted.folder / "made" / "model").write_bytes(b"another model")
+    repro(predicted)
+    status, lines = answer(capfd)
+    assert status == 1 and lines[0] == "FAIL  dvc.lock rebuilt by 0 trusted keys of attestations/keys.txt, 2 asked"
+    assert "      not counted: attestations/a.json: of another dvc.lock: made/model, models/finetuned" in lines
+
+
+def test_what_cannot_be_attested_is_one_line(
+    predicted: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for arguments, line in [
+        (
+            ["--attest", "x.json", "--key", str(tmp_path / "key")],
+            f"{tmp_path / 'key'}: the key cannot be read: No such",
+        ),
+        (["--check-attestation", "x.json"], "attestations/keys.txt: not found; it lists the keys that are trusted"),
+        (["--make-key", "key"], "--make-key: key is in the repository, where a commit takes it along"),
+    ]:
+        assert verify.main(arguments) == 2
+        out, error = capsys.readouterr()
+        assert out == "" and error.startswith(f"verify: {line}") and error.count("\n") == 1

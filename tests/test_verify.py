@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
 from checks.artifacts import Agreement, Tolerance, compare_files
@@ -85,13 +86,19 @@ def verify(project: Project, *arguments: str) -> tuple[int, Any]:
 
 
 @pytest.mark.slow
-def test_an_untouched_commit_is_identical_in_every_stage(tiny: Project) -> None:
-    status, report = verify(tiny)
+def test_an_untouched_commit_is_identical_in_every_stage(tiny: Project, tmp_path: Path) -> None:
+    status, report = verify(tiny, "--attest", str(tmp_path / "statement.json"))
     assert status == 0
     assert {stage["stage"]: stage["verdict"] for stage in report["stages"]} == dict.fromkeys(
         ["download", "tokenize", "train", "predict", "evaluate", "report"], "identical bytes"
     )
     assert report["first"] is None
+    text = (tmp_path / "statement.json").read_text(encoding="ascii")
+    statement, lock = json.loads(text), YAML(typ="safe", pure=True).load(tiny.folder / "dvc.lock")["stages"]
+    outs = {out["path"] for entry in lock.values() for out in entry["outs"]}
+    assert {subject["name"] for subject in statement["subject"]} == outs
+    assert statement["predicate"]["runDetails"]["tunelock:verdict"]["verdict"] == "identical bytes"
+    assert str(tmp_path) not in text
 
 
 @pytest.mark.slow
