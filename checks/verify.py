@@ -6,7 +6,8 @@
     python -m checks.verify --make-key FILE
 
 Exit status: 0 identical, equal or within tolerance; 1 beyond tolerance, or within it under --exact; 2 for a question
-that cannot be answered. What is in no cache and no remote is judged by the metrics, which are in Git.
+that cannot be answered. Where train and predict compute portably and the two environments are equal, a tolerance is no
+excuse: --exact holds. What is in no cache and no remote is judged by the metrics, which are in Git.
 With --quick nothing is trained: do the lock, metrics, params and code belong together?
 With --attest the answer is also written as a statement that others can check offline (docs/attestations.md).
 """
@@ -37,6 +38,7 @@ from stages.shared.runtime.made_from import FOLDER
 from stages.shared.runtime.terminal import say, visible
 
 ENVIRONMENT = "metrics/environment.json"
+COMPUTING = ("train", "predict")  # the stages that have an arithmetic
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Reproduction:
     stages: list[StageComparison]
     mismatches: list[str]  # what in the revision does not belong to its own dvc.lock
     environment: list[str]  # what differs between the two environment.json
+    portable: bool  # whether both runs ought to have the same bytes, whatever their processors
     rebuild: Rebuild
 
     @property
@@ -68,12 +71,22 @@ class Reproduction:
         return max((stage.verdict for stage in self.stages), default=Agreement.IDENTICAL)
 
     @property
+    def bytes_expected(self) -> bool:
+        """Whether no other processor can be the cause of a difference."""
+        return self.portable and not self.environment and not self.mismatches
+
+    @property
     def cause(self) -> str:
         """The likely cause of the first difference, in words."""
         if self.mismatches:
             return "; ".join(self.mismatches)
         if self.environment:
             return f"another environment: {'; '.join(self.environment)}"
+        if self.portable:
+            return (
+                "the arithmetic is portable and the environments are equal, so no processor is: look for an input that "
+                "is not declared, or a faulty machine"
+            )
         return "the environments are equal: look for an input that is not declared"
 
 
@@ -116,11 +129,24 @@ def verify(revision: Revision, tolerance: Tolerance) -> Reproduction:
             verdict = max((difference.verdict for difference in differences), default=Agreement.IDENTICAL)
             stages.append(StageComparison(stage, verdict, differences))
         digests = {path: digest_of(clone / path) for path in out_paths(new_lock)}
+        portable = is_portable(old_lock, kept / ENVIRONMENT) and is_portable(new_lock, clone / ENVIRONMENT)
         other_environment = compare_files(ENVIRONMENT, kept / ENVIRONMENT, clone / ENVIRONMENT, tolerance)
     facts = [f"{name}: {change}" for name, change in other_environment.figures.items()]
     verdicts = {stage.stage: stage.verdict for stage in stages}
     rebuild = Rebuild(str(revision.commit), new_lock, digests, verdicts)
-    return Reproduction(revision.name, stages, mismatches.reasons, facts, rebuild)
+    return Reproduction(revision.name, stages, mismatches.reasons, facts, portable, rebuild)
+
+
+def is_portable(lock: Mapping[str, Any], environment: Path) -> bool:
+    """Says whether train and predict computed what every x86-64 processor with AVX2 computes."""
+    sections = [lock.get(stage, {}).get("params", {}).get("params.yaml", {}).get(stage, {}) for stage in COMPUTING]
+    if any(section.get("arithmetic") != "portable" for section in sections):
+        return False
+    try:
+        (facts,) = json.loads(environment.read_text(encoding="utf-8"))["environment"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return facts.get("device") == "cpu" and "cpu_features" not in facts  # they are there where the bytes depend on them
 
 
 def quick(revision: Revision) -> Mismatches:
@@ -330,7 +356,8 @@ def main(arguments: list[str]) -> int:
         say(options.form(report))
         if attest:
             attest(report.rebuild)
-        return int(report.verdict > (Agreement.EQUAL if options.exact else Agreement.WITHIN))
+        exact = options.exact or report.bytes_expected
+        return int(report.verdict > (Agreement.EQUAL if exact else Agreement.WITHIN))
 
     return cli.answer("verify", ask, BadInput)
 

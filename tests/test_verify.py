@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
 from checks.artifacts import Agreement, Tolerance, compare_files
+from checks.attestation import Rebuild
+from checks.verify import Reproduction, StageComparison, is_portable
 from tests.project import Project
 
 
@@ -74,6 +76,56 @@ def test_artifacts_are_compared_by_their_kind(
     assert figures.items() <= found.figures.items()
 
 
+FACTS = {"device": "cpu", "threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("arithmetics", "facts", "portable"),
+    [
+        (("portable", "portable"), FACTS, True),
+        (("portable", "bf16"), FACTS, False),
+        (("native", "portable"), FACTS, False),
+        (("portable", "portable"), FACTS | {"device": "cuda"}, False),
+        (("portable", "portable"), FACTS | {"cpu_features": ["neon"]}, False),
+        (("portable", None), FACTS, False),
+        (("portable", "portable"), None, False),
+    ],
+)
+def test_bytes_are_expected_where_nothing_of_the_processor_shows(
+    arithmetics: tuple[str, str], facts: dict[str, Any] | None, portable: bool, tmp_path: Path
+) -> None:
+    lock = {
+        stage: {"params": {"params.yaml": {stage: {"arithmetic": arithmetic}}}}
+        for stage, arithmetic in zip(("train", "predict"), arithmetics, strict=True)
+    }
+    (tmp_path / "environment.json").write_text(json.dumps({"environment": [facts]} if facts else []), encoding="utf-8")
+    assert is_portable(lock, tmp_path / "environment.json") == portable
+
+
+def test_a_portable_revision_fails_for_what_a_native_one_is_forgiven() -> None:
+    within = [StageComparison("train", Agreement.WITHIN, [])]
+
+    def report(**changes: Any) -> Reproduction:
+        rebuild = Rebuild("", {}, {}, {})
+        return Reproduction(
+            **(
+                {
+                    "revision": "HEAD",
+                    "stages": within,
+                    "mismatches": [],
+                    "environment": [],
+                    "portable": True,
+                    "rebuild": rebuild,
+                }
+                | changes
+            )
+        )
+
+    assert report().bytes_expected and "faulty machine" in report().cause
+    assert not report(portable=False).bytes_expected
+    assert not report(environment=["packages.torch: 2.13.0 -> 2.14.0"]).bytes_expected
+
+
 def test_a_file_on_one_side_only_differs(tmp_path: Path) -> None:
     (tmp_path / "new").touch()
     assert compare_files("x", tmp_path / "old", tmp_path / "new", Tolerance()).figures == {"only in": "the new run"}
@@ -131,7 +183,8 @@ def test_a_weight_altered_by_a_millionth_is_told(tiny: Project) -> None:
     tiny.run("dvc", "commit", "--force", "train")
     tiny.commit("a weight that no training gave")
     status, report = verify(tiny)
-    assert (status, report["first"], report["verdict"]) == (0, "train", "differs, within tolerance")
+    assert (status, report["first"], report["verdict"]) == (1, "train", "differs, within tolerance")
+    assert report["portable"] and not report["environment"]  # so a tolerance is no excuse
     train = next(stage for stage in report["stages"] if stage["stage"] == "train")
     (difference,) = train["differences"]
     assert difference["path"] == "models/finetuned/model.safetensors"
