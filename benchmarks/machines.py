@@ -1,23 +1,21 @@
-"""How far apart results are on other processors: one machine plays several, through the variables the stages refuse.
+"""Which bytes a machine shows: the committed recipe again, with fewer cores, another thread count, another arithmetic.
 
     python -m benchmarks.machines
 
-Trains the default recipe for one epoch in a scratch clone of HEAD, then again as an older processor or with another
-number of threads would, and compares weights and logits with the first. The variables are set behind the seal that
-refuses them (stages/shared/hermetic.py), before torch is imported. Writes benchmarks/results/machines.json; the README
-quotes it.
+Trains the committed recipe in a scratch clone of HEAD, on a model that has learned something, then again as each variant
+has it, and compares weights and logits with the first. An older processor is played through the variables that the stages
+refuse, which are set behind the seal (stages/shared/runtime/environment.py) and before torch is imported. Writes
+benchmarks/results/machines.json; the README quotes it.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clone import ROOT, fresh_clone, repro
-from benchmarks.hard_pairs import HARD_PAIRS
+from benchmarks.clone import ROOT, call, fresh_clone, repro, set_params
 from benchmarks.machine import describe
 from checks.artifacts import Tolerance, compare_files
 
@@ -25,60 +23,63 @@ RESULT = ROOT / "benchmarks" / "results" / "machines.json"
 WEIGHTS = "models/finetuned/model.safetensors"
 LOGITS = "data/predictions/validation/logits.npy"
 
-OLD = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-VARIANTS: dict[str, tuple[dict[str, str], int]] = {
-    "the same again": ({}, 2),
-    "1 thread instead of 2": ({}, 1),
-    "AVX2 in ATen": ({"ATEN_CPU_CAPABILITY": "avx2"}, 2),
-    "AVX2 in oneDNN": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 2),
-    "AVX2 in MKL": ({"MKL_ENABLE_INSTRUCTIONS": "AVX2"}, 2),
-    "AVX2 in all three": (OLD, 2),
+WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is other than in the first run."""
+
+    arithmetic: str = "portable"
+    threads: int = 2
+    cores: str | None = None  # for `taskset`
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "portable, the same again": Variant(),
+    "portable, on one core, by other settings of OpenMP and MKL": Variant(
+        cores="0", variables={"OMP_DYNAMIC": "TRUE", "MKL_DYNAMIC": "TRUE"}
+    ),
+    "portable, 1 thread instead of 2": Variant(threads=1),
+    "native": Variant("native"),
+    "native, AVX2 in ATen and oneDNN": Variant("native", variables=WITHOUT_AVX512),
 }
 
 
 def main() -> None:
     """Runs every variant, prints the table and writes the result file."""
     clone = fresh_clone("machines")
-    recipe: dict[str, dict[str, Any]] = {
-        "download": HARD_PAIRS,
-        "train": {"epochs": 1, "threads": 2},
-        "predict": {"threads": 2},
-    }
-    repro(clone, recipe)
+    repro(clone, {})
     reference = clone.parent / "reference"
     for name in (WEIGHTS, LOGITS):
         (reference / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(clone / name, reference / name)
     rows = {}
-    for variant, (variables, threads) in VARIANTS.items():
-        print(f"{variant} ...", flush=True)
-        set_threads(clone, threads)
+    for name, variant in VARIANTS.items():
+        print(f"{name} ...", flush=True)
+        section = {"arithmetic": variant.arithmetic, "threads": variant.threads}
+        set_params(clone, {"train": section, "predict": section})
         for stage in ("train", "predict"):
-            run_stage(clone, stage, variables)
-        rows[variant] = {
+            run_stage(clone, stage, variant)
+        rows[name] = {
             "weights": compare_files(WEIGHTS, reference / WEIGHTS, clone / WEIGHTS, Tolerance()).figures,
             "logits": compare_files(LOGITS, reference / LOGITS, clone / LOGITS, Tolerance()).figures,
         }
-    result = {**describe(), "epochs": 1, "differences": rows}
+    result = {**describe(), "differences": rows}
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 
-def run_stage(clone: Path, stage: str, variables: dict[str, str]) -> None:
-    """Runs one stage with `variables` set after the seal."""
+def run_stage(clone: Path, stage: str, variant: Variant) -> None:
+    """Runs one stage with the variant's variables set after the seal."""
     program = (
-        f"import os, runpy, stages; os.environ.update({variables!r}); "
+        f"import os, runpy, stages; from stages.shared.runtime.arithmetic import choose_arithmetic; "
+        f"choose_arithmetic({stage!r}); os.environ.update({variant.variables!r}); "
         f"runpy.run_module('stages.{stage}', run_name='__main__', alter_sys=True)"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=clone, check=True, env=os.environ | {"PYTHONPATH": str(clone)})
-
-
-def set_threads(clone: Path, threads: int) -> None:
-    """Changes both thread counts in the clone's params.yaml."""
-    file = clone / "params.yaml"
-    lines = file.read_text(encoding="utf-8").splitlines()
-    changed = [f"  threads: {threads}" if line.startswith("  threads: ") else line for line in lines]
-    file.write_text("\n".join(changed) + "\n", encoding="utf-8")
+    on_cores = ["taskset", "--cpu-list", variant.cores] if variant.cores else []
+    call([*on_cores, sys.executable, "-c", program], clone, {"PYTHONPATH": str(clone)})
 
 
 def table(result: dict[str, Any]) -> str:

@@ -211,7 +211,7 @@ def end_to_end(result: dict[str, Any]) -> str:
 
 def quality(result: dict[str, Any]) -> str:
     """Formats the table of what makes a training faster, with and without; benchmarks/RESULTS.md shows it."""
-    names = LABELS | {"tunelock": "fp32, by length (params.yaml as committed)", "bf16": "bf16, by length"}
+    names = LABELS | {"tunelock": "fp32, by length", "bf16": "bf16, by length"}
     return rows(result, RECIPES, names)
 
 

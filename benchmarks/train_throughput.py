@@ -1,14 +1,14 @@
 """How many examples a second train: this pipeline beside the scripts that people use.
 
-    python -m benchmarks.train_throughput [FOLDER] [--rounds 3]
+    python -m benchmarks.train_throughput [FOLDER] [--rounds 3] [--machine NAME]
 
 FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled sample. All train the same checkpoint on
 the same texts with the same number of threads, each as the program that its users start: the course's script, that of
-`run_glue.py`'s defaults, and the stage `train` of a scratch clone of HEAD, with the committed params.yaml and in bf16.
+`run_glue.py`'s defaults, and the stage `train` of a scratch clone of HEAD, in every arithmetic.
 They take turns, each in a process of its own, and the clock (benchmarks/training_clock.py) runs while they train,
-without start and warm-up. The last lines set the training's floating point operations on real tokens against this
-machine's bf16 matrix products of the same shapes (benchmarks/products.py). Writes
-benchmarks/results/train_throughput.json.
+without start and warm-up. Where bf16 is in hardware, the last lines set the training's floating point operations on
+real tokens against this machine's bf16 matrix products of the same shapes (benchmarks/products.py). Writes
+benchmarks/results/train_throughput.json, with --machine train_throughput_<NAME>.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import arithmetics, describe
 from benchmarks.repeat import interleaved, spread
 
-RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
+RESULTS = ROOT / "benchmarks" / "results"
 EXAMPLES = {"run_glue": 320, "course": 640}  # of their random orders; a pipeline's epoch goes by length, so all of it
 AN_EPOCH = 10**9
 PROFILED_STEPS = 20
@@ -42,7 +42,7 @@ LABELS = {
 }
 
 
-def main(folder: Path | None, rounds: int) -> None:
+def main(folder: Path | None, rounds: int, machine: str) -> None:
     """Measures, prints the tables and writes the result file."""
     clone = fresh_clone("throughput")
     data = {"download": PAIRS | {"dataset_files": str(folder.resolve())}} if folder else {}
@@ -77,8 +77,8 @@ def main(folder: Path | None, rounds: int) -> None:
 
         found: list[dict[str, float]] = []
         programs = {name: peer(name) for name in EXAMPLES} | {name: stage(name) for name in arithmetics()}
-        rates = interleaved(programs | {"products": multiply}, rounds)
-        milliseconds = clock(AN_EPOCH, PROFILED_STEPS, "stages.train")["milliseconds"]
+        rates = interleaved(programs | ({"products": multiply} if "bf16" in programs else {}), rounds)
+        milliseconds = clock(AN_EPOCH, PROFILED_STEPS, "stages.train")["milliseconds"]  # of the last one that was set
     largest = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)[: OPERATORS + 1]  # the step itself first
     result = {
         **describe(),
@@ -89,8 +89,9 @@ def main(folder: Path | None, rounds: int) -> None:
         "milliseconds": {name: round(milliseconds[name], 2) for name in largest}
         | {"operators": round(sum(milliseconds.values()) - milliseconds["step"], 2)},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"train_throughput{machine and f'_{machine}'}.json").write_text(
+        json.dumps(result, indent=2) + "\n", encoding="utf-8"
+    )
     print(table(result))
 
 
@@ -111,6 +112,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {LABELS[name]} | {values['median']:.1f} ({values['min']:.1f} to {values['max']:.1f}) | {ratios} |"
         )
+    if not result["products"]:
+        return "\n".join([*lines, "", *profile("native", result["milliseconds"])])
     lines += ["", "| bf16 | GFLOP/s: median (min to max) | the training's share in a round |", "| --- | --- | --- |"]
     lines.append(f"| tunelock, real tokens alone | {gigaflops(of_tokens(result))} | |")
     for name, label in (
@@ -122,7 +125,7 @@ def table(result: dict[str, Any]) -> str:
             f"| {label} | {gigaflops([measured[name] for measured in result['products']])} "
             f"| {share['median']:.0%} ({share['min']:.0%} to {share['max']:.0%}) |"
         )
-    return "\n".join([*lines, "", *profile(result["milliseconds"])])
+    return "\n".join([*lines, "", *profile("bf16", result["milliseconds"])])
 
 
 def of_tokens(result: dict[str, Any]) -> list[float]:
@@ -144,7 +147,7 @@ def gigaflops(speeds: list[float]) -> str:
     return f"{found['median']:.0f} ({found['min']:.0f} to {found['max']:.0f})"
 
 
-def profile(milliseconds: dict[str, float]) -> list[str]:
+def profile(arithmetic: str, milliseconds: dict[str, float]) -> list[str]:
     """Formats where a step's time goes."""
     step, operators = milliseconds["step"], milliseconds["operators"]
     largest = {name: value for name, value in milliseconds.items() if name.startswith("aten::")}
@@ -152,7 +155,7 @@ def profile(milliseconds: dict[str, float]) -> list[str]:
         "all other operators of torch": operators - sum(largest.values()),
         "none of torch's: Python, NumPy's draws, the next batch": step - operators,
     }
-    lines = [f"| a bf16 step under torch's profiler, {step:.0f} ms | ms | share |", "| --- | --- | --- |"]
+    lines = [f"| a step, {arithmetic}, under torch's profiler, {step:.0f} ms | ms | share |", "| --- | --- | --- |"]
     return lines + [f"| {name} | {value:.1f} | {value / step:.0%} |" for name, value in parts.items()]
 
 
@@ -160,5 +163,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--machine", default="", help="a name for the result's file")
     chosen = parser.parse_args()
-    main(chosen.folder, chosen.rounds)
+    main(chosen.folder, chosen.rounds, chosen.machine)
