@@ -2,10 +2,10 @@
 
     python -m benchmarks.machines
 
-Trains the committed recipe in a scratch clone of HEAD, on a model that has learned something, then again as each variant
-has it, and compares weights and logits with the first. An older processor is played through the variables that the stages
-refuse, which are set behind the seal (stages/shared/runtime/environment.py) and before torch is imported. Writes
-benchmarks/results/machines.json; the README quotes it.
+Trains the committed recipe in a scratch clone of HEAD, then again as each variant has it, and compares weights and
+logits with the first. An older processor is played through the variables that the stages refuse, which are set behind
+the seal (stages/shared/runtime/environment.py) and before torch is imported. Writes benchmarks/results/machines.json;
+the README quotes it.
 """
 
 import json
@@ -32,18 +32,19 @@ class Variant:
 
     arithmetic: str = "portable"
     threads: int = 2
-    cores: str | None = None  # for `taskset`
-    variables: dict[str, str] = field(default_factory=dict)
+    core: str | None = None  # the only one that it may use
+    ambient: dict[str, str] = field(default_factory=dict)  # of the shell
+    sealed: dict[str, str] = field(default_factory=dict)  # set where the stages let nobody
 
 
 VARIANTS = {
     "portable, the same again": Variant(),
-    "portable, on one core, by other settings of OpenMP and MKL": Variant(
-        cores="0", variables={"OMP_DYNAMIC": "TRUE", "MKL_DYNAMIC": "TRUE"}
+    "portable, on one core, in a shell with other settings of OpenMP and MKL": Variant(
+        core="0", ambient={"OMP_DYNAMIC": "TRUE", "MKL_DYNAMIC": "TRUE", "OMP_NUM_THREADS": "7"}
     ),
     "portable, 1 thread instead of 2": Variant(threads=1),
     "native": Variant("native"),
-    "native, AVX2 in ATen and oneDNN": Variant("native", variables=WITHOUT_AVX512),
+    "native, AVX2 in ATen and oneDNN": Variant("native", sealed=WITHOUT_AVX512),
 }
 
 
@@ -72,14 +73,15 @@ def main() -> None:
 
 
 def run_stage(clone: Path, stage: str, variant: Variant) -> None:
-    """Runs one stage with the variant's variables set after the seal."""
+    """Runs one stage as the variant has it."""
     program = (
-        f"import os, runpy, stages; from stages.shared.runtime.arithmetic import choose_arithmetic; "
-        f"choose_arithmetic({stage!r}); os.environ.update({variant.variables!r}); "
+        "import os, runpy; import stages.shared.runtime.arithmetic as arithmetic; "
+        f"arithmetic.choose_arithmetic({stage!r}); arithmetic.go_native = lambda: None; "
+        f"os.environ.update({variant.sealed!r}); "
         f"runpy.run_module('stages.{stage}', run_name='__main__', alter_sys=True)"
     )
-    on_cores = ["taskset", "--cpu-list", variant.cores] if variant.cores else []
-    call([*on_cores, sys.executable, "-c", program], clone, {"PYTHONPATH": str(clone)})
+    on_core = ["taskset", "--cpu-list", variant.core] if variant.core else []
+    call([*on_core, sys.executable, "-c", program], clone, {"PYTHONPATH": str(clone), **variant.ambient})
 
 
 def table(result: dict[str, Any]) -> str:
