@@ -101,22 +101,23 @@ def test_one_dropped_experiment_parameter_is_read_as_dvc_wrote_it(tiny: Project)
     assert len(tiny.read("metrics/history.csv").splitlines()) == 2
 
 
-def test_the_committed_run_is_reproduced(project: Project) -> None:
+@pytest.mark.release
+def test_the_committed_run_is_reproduced(released: Project) -> None:
     """The default recipe, for real: the seed's shapes, and the committed lock where the environment is the same."""
-    committed = {name: project.read(name) for name in ("dvc.lock", "metrics/environment.json")}
-    assert project.repro("--force") == ALL
-    logits = np.load(project.folder / "data" / "predictions" / "validation" / "logits.npy")
-    labels = np.load(project.folder / "data" / "predictions" / "validation" / "labels.npy")
+    committed = {name: released.read(name) for name in ("dvc.lock", "metrics/environment.json")}
+    assert released.repro("--force") == ALL
+    logits = np.load(released.folder / "data" / "predictions" / "validation" / "logits.npy")
+    labels = np.load(released.folder / "data" / "predictions" / "validation" / "labels.npy")
     assert (logits.dtype, logits.shape, labels.dtype, labels.shape) == ("float32", (400, 2), "int64", (400,))
-    metrics: dict[str, Any] = json.loads(project.read("metrics/metrics.json"))
+    metrics: dict[str, Any] = json.loads(released.read("metrics/metrics.json"))
     assert metrics["validation"]["examples"] == 400 and metrics["validation"]["accuracy"] > 0.85
     assert metrics["validation"]["accuracy"] == pytest.approx(float((logits.argmax(axis=1) == labels).mean()))
-    classify = pipeline("text-classification", str(project.folder / "models" / "finetuned"))
+    classify = pipeline("text-classification", str(released.folder / "models" / "finetuned"))
     answer = classify({"text": "grandmother", "text_pair": "the mother of your father or mother"})
     assert answer["label"] == "fits"
-    if project.read("metrics/environment.json") == committed["metrics/environment.json"]:
-        assert project.read("dvc.lock") == committed["dvc.lock"]
-        assert project.run("git", "status", "--porcelain").stdout == ""
+    if released.read("metrics/environment.json") == committed["metrics/environment.json"]:
+        assert released.read("dvc.lock") == committed["dvc.lock"]
+        assert released.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_the_loss_so_far_can_be_drawn_while_the_training_runs(tiny: Project) -> None:

@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from benchmarks import machines, mrpc, processes, scale
 from checks.artifacts import Tolerance
 
+pytestmark = pytest.mark.release
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -53,6 +53,7 @@ from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, with
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.task import Task, read_task
 from tests.made_run import CLASSES, NUMBERS, SETS, make_run
+from tests.project import own_dag
 from tests.tiny import EXECUTION
 
 ROOT = Path(__file__).parents[1]
@@ -298,7 +299,7 @@ def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:
     params = yaml.load(tmp_path / "params.yaml")
     del params["execution"]
     assert yaml.load(shown[1]) == params  # it can be copied into another params.yaml
-    assert list(SECTIONS) == yaml.load(ROOT / "dvc.yaml")["stages"]["report"]["params"]
+    assert list(SECTIONS) == own_dag()["stages"]["report"]["params"]
 
 
 def test_the_mistakes_are_the_surest_ones_with_their_texts(tmp_path: Path) -> None:
