@@ -69,7 +69,9 @@ def run_download(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[st
     from tests.tiny import EXECUTION
 
     def run(**changes: Any) -> dict[str, Any]:
-        files = DownloadFiles(tmp_path / "raw", tmp_path / "pretrained", tmp_path / "overlap", tmp_path / "data.json")
+        files = DownloadFiles(
+            *(tmp_path / name for name in ("raw", "pretrained", "overlap", "data.json", "params.yaml"))
+        )
         download(params(tiny_checkpoint, tmp_path / "data", **changes), EXECUTION, files)
         return dict(load_from_disk(str(tmp_path / "raw")))
 

@@ -19,7 +19,18 @@ ROOT = Path(__file__).parents[1]
 PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "tests" / "params.yaml")
 STAGES = ("download", "tokenize", "train", "predict", "evaluate", "report")
 # All else here is made by the owner of a project: data, results, documents. No test of tunelock's code looks at it.
-CODE = ("stages/", "checks/", "benchmarks/", "tests/", "docs/", "hashes/", "requirements", "Makefile", "pyproject.toml")
+CODE = (
+    "stages/",
+    "checks/",
+    "benchmarks/",
+    "tests/",
+    "docs/",
+    "hashes/",
+    "requirements",
+    "params.schema.json",
+    "Makefile",
+    "pyproject.toml",
+)
 CODE += (".dvc/.gitignore", ".dvc/plots/", ".dvcignore", ".gitattributes", ".gitignore", "data/hard/", "data/sample/")
 CODE += ("data/.gitignore", "metrics/.gitignore", "models/.gitignore", "models/local/README.md")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"  # without a remote of theirs

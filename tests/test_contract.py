@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from benchmarks.hard_pairs import HARD_PAIRS
 from checks.dvc_internals import content_of
+from checks.schema import make_schema
 from stages.report.inputs import SECTIONS
+from stages.shared.runtime.sections import SCHEMA_FILE
 from tests.project import PARAMS as TESTS_PARAMS
 from tests.project import STAGES as OURS
 from tests.project import Project
@@ -203,9 +207,20 @@ def test_every_stage_has_its_section() -> None:
     assert set(PARAMS) >= set(STAGES) | NOT_IN_A_STAGE
 
 
+def test_the_schema_is_that_of_the_dataclasses() -> None:
+    made, there = make_schema(ROOT)["properties"], json.loads((ROOT / SCHEMA_FILE).read_text(encoding="utf-8"))
+    known = {name: section for name, section in made.items() if name in there["properties"]}
+    assert there["properties"] == known, "run `python -m checks.schema`"
+    assert set(known) >= set(OURS) | NOT_IN_A_STAGE
+
+
+def test_the_schema_only_refuses_so_a_new_parameter_elsewhere_reruns_nothing() -> None:
+    assert not [name for name, entry in DAG["stages"].items() if str(SCHEMA_FILE) in entry.get("deps", [])]
+
+
 @pytest.mark.release
 def test_the_parameters_of_the_tests_are_those_of_params_yaml() -> None:
-    assert TESTS_PARAMS == PARAMS
+    assert PARAMS | {"download": PARAMS["download"] | HARD_PAIRS} == TESTS_PARAMS
 
 
 @pytest.mark.release

@@ -16,10 +16,11 @@ from sklearn import metrics as reference
 from stages.evaluate import score_warnings
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
 from stages.evaluate.evaluate import EvaluateFiles, evaluate
-from stages.evaluate.params import EvaluateParams, chosen_splits, extra_metrics
+from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import HEADERS
 from stages.evaluate.probabilities import average_precision, probability_influence, roc_auc
 from stages.shared.runtime.errors import BadInput
+from stages.shared.task.asked import chosen_splits, extra_metrics
 from stages.shared.task.metrics import METRICS, check_metrics
 from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, write_overlap
 from stages.shared.task.scorer import score
@@ -133,7 +134,7 @@ def test_validation_stands_for_both_of_mnli(tmp_path: Path) -> None:
     names = ["test_matched", "test_mismatched", "validation_matched", "validation_mismatched"]
     assert chosen_splits(["validation"], names) == ["validation_matched", "validation_mismatched"]
     assert chosen_splits(["validation_matched", "validation"], names) == names[2:]
-    with pytest.raises(BadInput, match=r"evaluate.splits: no predictions for 'valid', only for test_matched, "):
+    with pytest.raises(BadInput, match=r"evaluate.splits: no split 'valid' to score, only test_matched, "):
         chosen_splits(["valid"], names)
 
 

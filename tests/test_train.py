@@ -87,6 +87,7 @@ class Run:
             history=target / "history.csv",
             selection=target / "selection.json",
             environment=target / "environment.json",
+            params=self.folder / "params.yaml",
             scratch=self.folder / "scratch",
         )
         train(TrainParams(**(recipe | changes)), replace(EXECUTION, checkpoint_minutes=minutes), files)

@@ -356,9 +356,9 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
     line = next(number for number, line in enumerate(lines, 1) if line.startswith("  learning_rate:"))
     old = float(lines[line - 1].split()[1])
     project.set(train__learning_rate=old * 2)
-    replace(project, "data/sample/test.csv", "0", "1")
+    replace(project, "data/hard/test.csv", "0", "1")
     foretold = foretell(project)
-    assert foretold["download"].reasons == ["data/sample/test.csv: changed"]
+    assert foretold["download"].reasons == ["data/hard/test.csv: changed"]
     assert foretold["train"].reasons == [f"params.yaml:{line}: train.learning_rate: {old} -> {old * 2}"]
     assert {stage: (plan.action, plan.waits_for) for stage, plan in foretold.items()} == {
         "download": (Action.RUN, []),

@@ -1,0 +1,70 @@
+"""The rules that params.yaml's `gate` may hold, as `checks.gate` asks them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from checks.lock import read_parameters
+from checks.paired import checked_margin
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import fill, params_dataclass
+from stages.shared.task.metrics import METRICS, greater_is_better
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+ASKS = ("at_least", "at_most", "not_worse_by")
+GONE = {
+    "allowed_drop": "two scores on few examples differ by as much by chance",
+    "not_significantly_worse": "it let any model pass where the examples were too few to tell",
+}
+
+
+@params_dataclass
+class Rule:
+    split: str
+    metric: str
+    at_least: Finite | None = None
+    at_most: Finite | None = None
+    against: str | None = None  # a revision
+    not_worse_by: Finite | None = None  # for the worse, in the metric's unit
+
+
+def read_rules(root: Path) -> list[Rule]:
+    """Reads the `gate` section of a project's params.yaml.
+
+    Raises:
+        Unanswerable: the file cannot be read.
+        BadInput: the section is no list of rules, or a rule does not say what to ask, or asks it the wrong way round.
+    """
+    params = read_parameters(root)
+    section = params.get("gate", []) if isinstance(params, Mapping) else None
+    if not isinstance(section, list) or not all(isinstance(rule, Mapping) for rule in section):
+        raise BadInput("params.yaml: gate: must be a list of rules like {split: validation, metric: f1, at_least: 0.8}")
+    for index, values in enumerate(section):
+        for name in GONE.keys() & values.keys():
+            raise BadInput(
+                f"params.yaml: gate[{index}].{name}: is no rule any more: {GONE[name]}; use not_worse_by: 0.02, which "
+                "passes if the interval of the difference shows that the metric is worse by less than that"
+            )
+    rules = [fill(Rule, values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
+    for index, rule in enumerate(rules):
+        place = f"params.yaml: gate[{index}]"
+        if rule.metric != "loss" and rule.metric not in METRICS:
+            raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
+        asked = [name for name in ASKS if getattr(rule, name) is not None]
+        if len(asked) != 1:
+            raise BadInput(f"{place}: must have one of {', '.join(ASKS)}, got {' and '.join(asked) or 'none'}")
+        if (rule.against is None) != (asked[0] in ("at_least", "at_most")):
+            raise BadInput(f"{place}: `against: <revision>` and not_worse_by belong together, and to no other rule")
+        wrong = "at_most" if greater_is_better(rule.metric) else "at_least"
+        if asked[0] == wrong:
+            right = "at_least" if wrong == "at_most" else "at_most"
+            better = "higher" if wrong == "at_most" else "lower"
+            raise BadInput(f"{place}.{wrong}: {rule.metric} is better when {better}; use {right}")
+        if rule.not_worse_by is not None:
+            try:
+                checked_margin(rule.metric, rule.not_worse_by)
+            except ValueError as error:
+                raise BadInput(f"{place}.not_worse_by: {error}") from None
+    return rules
