@@ -8,6 +8,8 @@ from ruamel.yaml import YAML
 
 from tests.project import Project
 
+pytestmark = pytest.mark.release
+
 STAGE = {"cmd": "cp models/finetuned/config.json out.json", "deps": ["models/finetuned"], "outs": ["out.json"]}
 NEAR = ("contract", "own_data", "readme", "sample")  # those that read a file of theirs
 
