@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # A file's tests stay in one process: they share what it made. More than four would not fit into a laptop's memory.
 PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: repro new upgrade test test-fast test-exhaustive test-project test-release check setup
+.PHONY: repro new upgrade test test-fast test-ci test-exhaustive test-project test-release check setup
 
 repro: $(INSTALLED)
 	dvc repro
@@ -35,6 +35,9 @@ test-exhaustive: $(INSTALLED)
 # Do dvc.yaml, params.yaml and the stages of your project still fit together? A minute; the rest tests tunelock.
 test-project: $(INSTALLED)
 	$(PYTEST) tests/test_contract.py
+
+# In CI: a project of your own has its own tests; tunelock has all.
+test-ci: $(if $(wildcard .tunelock.json),test-project,test-release)
 
 # For tunelock itself: its README and map, held to its committed results, which a project of your own replaces.
 test-release: $(INSTALLED)

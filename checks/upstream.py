@@ -13,7 +13,7 @@ RECORD = ".tunelock.json"  # in a project: where it came from, and at which comm
 LICENCE = "LICENSE.tunelock"  # of the code; the project's own licence is its owner's to choose
 # Tunelock's own: documents about itself, the results of its default run, its sample.
 NOT_TAKEN = (
-    *("README.md", "LOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", ".ci", "docs/report.png"),
+    *("README.md", "LOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", ".ci/run", "docs/report.png"),
     *("dvc.lock", "metrics", "data/sample", RECORD),
 )
 KEPT_OF_THESE = ("metrics/.gitignore",)

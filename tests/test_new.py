@@ -63,7 +63,7 @@ def test_a_project_has_the_code_and_the_data_and_nothing_of_tunelocks_own(
     there = files(mine)
     assert {"dvc.yaml", "params.yaml", "params.schema.json", "stages/train/train.py", "LICENSE.tunelock"} <= there
     assert not {"dvc.lock", "LOG.md", "LICENSE", "metrics/metrics.json", "docs/report.png"} & there
-    assert not [name for name in there if name.startswith(("data/sample", ".ci"))]
+    assert not [name for name in there if name.startswith(("data/sample", ".ci/"))]
     assert [name for name in there if name.startswith("metrics/")] == ["metrics/.gitignore"]
     # the data are there, and no `git add .` publishes them
     assert mine.read("data/own/tickets.csv") == tickets.read_text(encoding="utf-8")

@@ -119,6 +119,19 @@ def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
         assert tiny.repro() == []
 
 
+def test_what_a_refused_experiment_removed_comes_back_as_the_page_says(tiny: Project) -> None:
+    good = outputs(tiny)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    refused, remedy = (part.partition("```")[0].splitlines() for part in page.split("```console\n")[1:3])
+    failed = tiny.run(*refused[0].removeprefix("$ ").split(), check=False)
+    assert failed.returncode != 0 and refused[1] in failed.stderr.splitlines()
+    assert "learning_rate: -1" in tiny.read("params.yaml")
+    for command in remedy:
+        tiny.run(*command.removeprefix("$ ").split())
+    assert outputs(tiny) == good and tiny.repro() == []
+    assert tiny.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_one_dropped_experiment_parameter_is_read_as_dvc_wrote_it(tiny: Project) -> None:
     """`dvc exp run -S` writes 0.00002 as 2e-05, a string to YAML 1.1."""
     done = tiny.run("dvc", "exp", "run", "-S", "train.learning_rate=0.00002", "-S", "train.epochs=1")

@@ -121,7 +121,8 @@ def test_every_command_shown_exists() -> None:
 
 
 def test_every_link_leads_to_a_file() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "data").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
+    own = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+    for page in [*own, *(ROOT / "data").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), target
 

@@ -368,3 +368,18 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
         "evaluate": (Action.WAIT, ["download", "predict", "train"]),
         "report": (Action.RUN, []),  # it shows the learning rate
     }
+
+
+def test_without_the_environment_a_check_says_how_to_get_it() -> None:
+    """Also for `--help`; -S leaves out what is installed."""
+    for arguments in ([], ["--help"]):
+        done = subprocess.run(
+            [sys.executable, "-S", "-m", "checks.why", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "`source .venv/bin/activate`" in done.stderr and "`make setup`" in done.stderr
+
+
+def test_help_helps_and_runs_nothing(small: Project) -> None:
+    done = small.run("python", "-m", "checks.why", "--help", PYTHONPATH=str(ROOT))
+    assert done.stdout.startswith("usage: python -m checks.why") and "would run" not in done.stdout
