@@ -27,7 +27,7 @@ LOGITS = "data/predictions/validation/logits.npy"
 
 OLD = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 VARIANTS: dict[str, tuple[dict[str, str], int]] = {
-    "the same again": ({}, 2),
+    "the same machine": ({}, 2),
     "1 thread instead of 2": ({}, 1),
     "AVX2 in ATen": ({"ATEN_CPU_CAPABILITY": "avx2"}, 2),
     "AVX2 in oneDNN": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 2),

@@ -190,7 +190,7 @@ def _experiment(root: Path, name: str) -> str | None:
 
 
 def experiment_names(seed: int, params: Mapping[str, Any]) -> Iterator[str]:
-    """Names a run after its seed, and by a hash after all parameters; then the same again with a number.
+    """Names a run after its seed, and by a hash after all parameters; the next ones add a number.
 
     An experiment of that name may be of other data or code: it stays, and the new one takes the next name.
     """

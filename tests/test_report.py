@@ -621,9 +621,8 @@ def test_the_page_offers_a_methods_paragraph_with_the_runs_numbers(tmp_path: Pat
     found = re.search(r'<p class="methods">(.*?)</p>', html, re.DOTALL)
     assert found is not None
     sentences = found[1].split(". ")
-    assert sentences[0].startswith(
-        "We fine-tuned package:made/model (TinyModel, 0.0 million parameters) on 60 training "
-    )
+    start = "We fine-tuned package:made/model (TinyModel, 0.0 million parameters) on 60 training examples of "
+    assert sentences[0].startswith(start)
     assert sentences[0].endswith("with AdamW (seed 42, learning rate 0.0001, early stopping patience none)")
     assert sentences[1:3] == [
         "Inputs were cut to 128 tokens",

@@ -54,7 +54,7 @@ class EvaluateFiles:
 
 
 def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> None:
-    """Scores the logits of the chosen splits, says how sure the scores are, and what speaks against them.
+    """Scores the logits of the chosen splits, says how sure the scores are, and gives reasons to doubt them.
 
     Raises:
         BadInput: a split was not predicted, or has no labels.
