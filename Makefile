@@ -1,4 +1,4 @@
-# make repro | make test | make test-exhaustive | make check. Needs Python 3.11 or newer with venv, git and make; nothing else.
+# make repro | make new | make test | make test-exhaustive | make check. Needs Python 3.11 or newer with venv, git and make; nothing else.
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -9,10 +9,19 @@ INSTALLED := $(VENV)/.installed
 # A file's tests stay in one process: they share what it made. More than four would not fit into a laptop's memory.
 PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: repro test test-fast test-exhaustive check setup
+.PHONY: repro new upgrade test test-fast test-ci test-exhaustive test-project test-release check setup
 
 repro: $(INSTALLED)
 	dvc repro
+
+# A repository for your own data: make new DIR=../tickets OPTIONS="--data tickets.csv --text ticket --label topic"
+new: $(INSTALLED)
+	@test -n "$(DIR)" || { echo 'Where to? make new DIR=../tickets OPTIONS="--data tickets.csv --text ticket --label topic"'; exit 1; }
+	python -m checks.new "$(DIR)" $(OPTIONS)
+
+# In such a repository: what is newer in tunelock.
+upgrade: $(INSTALLED)
+	python -m checks.upgrade $(OPTIONS)
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not exhaustive"
@@ -22,6 +31,17 @@ test-fast: $(INSTALLED)
 
 test-exhaustive: $(INSTALLED)
 	$(PYTEST)
+
+# Do dvc.yaml, params.yaml and the stages of your project still fit together? A minute; the rest tests tunelock.
+test-project: $(INSTALLED)
+	$(PYTEST) tests/test_contract.py
+
+# In CI: a project of your own has its own tests; tunelock has all.
+test-ci: $(if $(wildcard .tunelock.json),test-project,test-release)
+
+# For tunelock itself: its README and map, held to its committed results, which a project of your own replaces.
+test-release: $(INSTALLED)
+	$(PYTEST) --release -m "not exhaustive"
 
 check: $(INSTALLED)
 	ruff check .

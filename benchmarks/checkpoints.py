@@ -130,6 +130,7 @@ def run(folder: Path, name: str, minutes: float = 60.0) -> Path:
         history=target / "history.csv",
         selection=target / "selection.json",
         environment=target / "environment.json",
+        params=folder / "params.yaml",
         scratch=folder / "scratch",
     )
     train(TrainParams(**RECIPE), replace(EXECUTION, checkpoint_minutes=minutes), files)

@@ -36,11 +36,12 @@ from checks.paired import (
 )
 from checks.predictions import predicted_splits, read_pair, read_texts, read_warnings, same_task
 from checks.revisions import WORKSPACE, Revision, find_revision, git
-from stages.evaluate.params import EvaluateParams, chosen_splits
+from stages.evaluate.params import EvaluateParams
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.terminal import say, visible, warn
+from stages.shared.task.asked import chosen_splits
 from stages.shared.task.metrics import METRICS
 
 

@@ -4,7 +4,7 @@ No other module of `checks` imports more of DVC than `dvc.repo.Repo` and `dvc.ex
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +165,22 @@ def _pull_objects(repo: Any, names: dict[str, str]) -> None:
         raise _came_damaged(repo, md5, names[md5]) from None
     except ObjectFormatError:  # of a listing, which comes alone, that is no JSON any more
         raise _came_damaged(repo, missing[0], names[missing[0]]) from None
+
+
+def missing_in_remote(repo: Any, outs: Mapping[str, str]) -> list[str]:
+    """Returns the paths of outs, by their MD5, that the default remote does not have whole.
+
+    Why: `dvc status --cloud` believes that whoever has a folder's listing has its files.
+    """
+    remote = repo.cloud.get_remote_odb(None, "ci")
+    names: dict[str, list[str]] = {}
+    for path, md5 in outs.items():
+        names.setdefault(md5, []).append(path)
+        listing = cached_listing(repo, md5, path) if md5.endswith(".dir") else None
+        for name, value in (listing or {}).items():
+            names.setdefault(value, []).append(f"{path}/{name}")
+    there = {md5 for md5 in names if remote.fs.exists(remote.oid_to_path(md5))}
+    return sorted(path for md5, paths in names.items() if md5 not in there for path in paths)
 
 
 def _came_damaged(repo: Any, md5: str, what: str) -> DamagedObject:

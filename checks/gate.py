@@ -15,33 +15,27 @@ fails; 2 and one line on stderr when there is no answer.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from checks import cli
-from checks.attestation import FOLDER, SIGNERS, count
-from checks.lock import find_mismatches, read_parameters
-from checks.paired import ALPHA, checked_margin, detectable, paired_intervals, plain_scores
+from checks.attestation import SIGNERS, count
+from checks.lock import find_mismatches
+from checks.paired import ALPHA, detectable, paired_intervals, plain_scores
 from checks.predictions import PREDICTIONS, read_pair, read_warnings
 from checks.revisions import WORKSPACE, Revision, find_revision
+from checks.rules import RebuiltRule, Rule, read_rules
 from checks.signing import read_signers
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.params import fill, params_dataclass, read_params
+from stages.shared.runtime.params import read_params
 from stages.shared.runtime.terminal import say, visible
-from stages.shared.task.metrics import METRICS, greater_is_better
+from stages.shared.task.metrics import greater_is_better
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-ASKS = ("at_least", "at_most", "not_worse_by")
-GONE = {
-    "allowed_drop": "two scores on few examples differ by as much by chance",
-    "not_significantly_worse": "it let any model pass where the examples were too few to tell",
-}
 
 
 class Ruling(NamedTuple):
@@ -50,78 +44,6 @@ class Ruling(NamedTuple):
     passed: bool
     why: str
     notes: Sequence[str] = ()  # a line each
-
-
-@params_dataclass
-class Rule:
-    split: str
-    metric: str
-    at_least: Finite | None = None
-    at_most: Finite | None = None
-    against: str | None = None  # a revision
-    not_worse_by: Finite | None = None  # for the worse, in the metric's unit
-
-
-@params_dataclass
-class RebuiltRule:
-    rebuilt_by: Annotated[int, Field(ge=1)]  # distinct trusted keys
-    attestations: str = FOLDER  # the folder of the statements and of the list of trusted keys
-
-
-def read_rules(root: Path) -> list[Rule | RebuiltRule]:
-    """Reads the `gate` section of a project's params.yaml.
-
-    Raises:
-        Unanswerable: the file cannot be read.
-        BadInput: the section is no list of rules, or a rule does not say what to ask, or asks it the wrong way round.
-    """
-    params = read_parameters(root)
-    section = params.get("gate", []) if isinstance(params, Mapping) else None
-    if not isinstance(section, list) or not all(isinstance(rule, Mapping) for rule in section):
-        raise BadInput("params.yaml: gate: must be a list of rules like {split: validation, metric: f1, at_least: 0.8}")
-    for index, values in enumerate(section):
-        for name in GONE.keys() & values.keys():
-            raise BadInput(
-                f"params.yaml: gate[{index}].{name}: is no rule any more: {GONE[name]}; use not_worse_by: 0.02, which "
-                "passes if the interval of the difference shows that the metric is worse by less than that"
-            )
-    return [read_rule(values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
-
-
-def read_rule(values: Mapping[Any, Any], place: str) -> Rule | RebuiltRule:
-    """Reads one rule.
-
-    Raises:
-        BadInput: it does not say what to ask, or asks it the wrong way round.
-    """
-    if "rebuilt_by" in values:
-        rebuilt = fill(RebuiltRule, values, place)
-        folder = PurePosixPath(rebuilt.attestations)
-        if folder.is_absolute() or ".." in folder.parts:
-            raise BadInput(f"{place}.attestations: must be a folder of the repository, got {rebuilt.attestations!r}")
-        return rebuilt
-    if not {"split", "metric"} & values.keys():
-        named = ", ".join(map(str, values)) or "nothing"
-        raise BadInput(f"{place}: must name a split and a metric, or be {{rebuilt_by: 2}}, got {named}")
-    rule = fill(Rule, values, place)
-    if rule.metric != "loss" and rule.metric not in METRICS:
-        raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
-    asked = [name for name in ASKS if getattr(rule, name) is not None]
-    if len(asked) != 1:
-        raise BadInput(f"{place}: must have one of {', '.join(ASKS)}, got {' and '.join(asked) or 'none'}")
-    if (rule.against is None) != (asked[0] in ("at_least", "at_most")):
-        raise BadInput(f"{place}: `against: <revision>` and not_worse_by belong together, and to no other rule")
-    wrong = "at_most" if greater_is_better(rule.metric) else "at_least"
-    if asked[0] == wrong:
-        right = "at_least" if wrong == "at_most" else "at_most"
-        better = "higher" if wrong == "at_most" else "lower"
-        raise BadInput(f"{place}.{wrong}: {rule.metric} is better when {better}; use {right}")
-    if rule.not_worse_by is not None:
-        try:
-            checked_margin(rule.metric, rule.not_worse_by)
-        except ValueError as error:
-            raise BadInput(f"{place}.not_worse_by: {error}") from None
-    return rule
 
 
 def judge_rebuilds(rule: RebuiltRule, new: Revision) -> Ruling:

@@ -222,7 +222,11 @@ def find_revision(repo: Any, name: str) -> Revision:
     """
     commit = find_commit(repo, name)
     if commit is None:
-        raise Unanswerable(f"no revision {name!r} in this repository; `git branch --all` lists its branches")
+        shallow = git(Path(repo.root_dir), "rev-parse", "--is-shallow-repository") == "true"
+        remedy = "this clone is shallow: `git fetch --unshallow` brings its history" if shallow else ""
+        raise Unanswerable(
+            f"no revision {name!r} in this repository; {remedy or '`git branch --all` lists its branches'}"
+        )
     return Revision(name, commit, repo)
 
 

@@ -1,6 +1,7 @@
 """How much of a score is luck? Trains one configuration with several seeds, and compares two over the same seeds.
 
-    python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]] [--json]
+    python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]]
+                          [--json | --markdown | --latex]
 
 Each seed is a DVC experiment of the workspace as it is, without what Git does not know but for the data and checkpoint
 folders, run in a folder of its own by `dvc exp run --temp`: DVC's queue for temporary folders, in the foreground, for
@@ -21,6 +22,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +31,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -48,6 +50,7 @@ from checks.spread import (
     withheld_by,
 )
 from stages.evaluate.score_warnings import reaches_constant
+from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.cells import text_of
@@ -138,6 +141,10 @@ def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[
         Unanswerable: a run failed, or the runs were scored on other splits or metrics.
     """
     root = Path(repo.root_dir)
+    if git(root, "rev-parse", "--is-shallow-repository") == "true":
+        raise cli.Unanswerable(
+            "this clone is shallow, and DVC keeps no experiments in one; `git fetch --unshallow` brings its history"
+        )
     chosen = [first] if second is None else [first, second]
     for changes in chosen:  # what is refused is so before anything is trained
         untracked_inputs(root, resolve(root, changes))
@@ -183,7 +190,7 @@ def _experiment(root: Path, name: str) -> str | None:
 
 
 def experiment_names(seed: int, params: Mapping[str, Any]) -> Iterator[str]:
-    """Names a run after its seed, and by a hash after all parameters; then the same again with a number.
+    """Names a run after its seed, and by a hash after all parameters; the next ones add a number.
 
     An experiment of that name may be of other data or code: it stays, and the new one takes the next name.
     """
@@ -430,35 +437,89 @@ def _metrics(runs: Sequence[SeedRun]) -> list[tuple[str, str]]:
 # Printing
 
 
-def as_text(study: SeedStudy) -> str:
-    """Formats the answer for a terminal."""
-    lines: list[str] = []
+class Block(NamedTuple):
+    """What is said of one configuration, or of the differences."""
+
+    title: str
+    summary: list[list[str]]  # a table, its header first
+    seeds: list[list[str]]  # the same of every seed
+    notes: list[str]
+
+
+def blocks(study: SeedStudy) -> Iterator[Block]:
+    """Yields what the answer says, in the order in which it is printed."""
     for configuration in study.configurations:
-        lines += ["", f"{_named(configuration)}, {len(configuration.runs)} seeds"]
         head = ["mean", "deviation", f"{100 * CONFIDENCE:g} % of the mean", "± seeds", "± examples", "best", "worst"]
         rows = [["split", "metric", *head]]
         for s in configuration.spreads:
             ends = [f"{s.best:.4f} (seed {s.best_seed})", f"{s.worst:.4f} (seed {s.worst_seed})"]
             rows.append([s.split, s.metric, f"{s.mean:.4f}", *_mean_cells(s), *ends])
-        lines += cli.text_table(rows)
-        lines += ["", *cli.text_table(_seed_rows(configuration))]
-        lines += _reasons(configuration.spreads)
-        lines += [f"seed {run.seed} collapsed: {why}" for run in configuration.runs for why in run.collapsed]
-        lines += [f"seed {run.seed}: {why}" for run in configuration.runs for why in run.doubtful]
-        lines.append(f"restore one: dvc exp apply {configuration.runs[0].experiment}")
+        notes = _reasons(configuration.spreads)
+        notes += [f"seed {run.seed} collapsed: {why}" for run in configuration.runs for why in run.collapsed]
+        notes += [f"seed {run.seed}: {why}" for run in configuration.runs for why in run.doubtful]
+        notes.append(f"restore one: dvc exp apply {configuration.runs[0].experiment}")
+        yield Block(f"{_named(configuration)}, {len(configuration.runs)} seeds", rows, _seed_rows(configuration), notes)
     if study.differences:
-        lines += ["", f"{' minus '.join(map(_named, study.configurations))}, seed by seed"]
         head = ["difference", "deviation", f"{100 * CONFIDENCE:g} % interval", "± seeds", "± examples"]
         rows = [["split", "metric", *head, "correlation", "verdict"]]
         for d in study.differences:
             correlation = "unknown" if d.correlation is None else f"{d.correlation:+.2f}"
             rows.append([d.split, d.metric, f"{d.mean:+.4f}", *_mean_cells(d, "+"), correlation, d.verdict])
-        lines += [*cli.text_table(rows), ""]
-        seeds = [run.seed for run in study.configurations[0].runs]
-        rows = [["split", "metric", *(f"seed {seed}" for seed in seeds)]]
-        rows += [[d.split, d.metric, *(f"{value:+.4f}" for value in d.values)] for d in study.differences]
-        lines += [*cli.text_table(rows), *_reasons(study.differences)]
+        of_seeds = [["split", "metric", *(f"seed {run.seed}" for run in study.configurations[0].runs)]]
+        of_seeds += [[d.split, d.metric, *(f"{value:+.4f}" for value in d.values)] for d in study.differences]
+        title = f"{' minus '.join(map(_named, study.configurations))}, seed by seed"
+        yield Block(title, rows, of_seeds, _reasons(study.differences))
+
+
+def as_text(study: SeedStudy) -> str:
+    """Formats the answer for a terminal."""
+    lines: list[str] = []
+    for title, summary, seeds, notes in blocks(study):
+        lines += ["", title, *cli.text_table(summary), "", *cli.text_table(seeds), *notes]
     return "\n".join(lines[1:])
+
+
+def as_markdown(study: SeedStudy) -> str:
+    """Formats the answer for a pull request or a page."""
+    lines: list[str] = []
+    for title, summary, seeds, notes in blocks(study):
+        lines += ["", f"**{plain(title)}**", "", *cli.markdown_table(summary), "", *cli.markdown_table(seeds), ""]
+        lines += [f"- {plain(note)}" for note in notes]
+    return "\n".join(lines[1:])
+
+
+def as_latex(study: SeedStudy) -> str:
+    """Formats the answer for a paper: tables of the package booktabs, what else is to be said as comments."""
+    lines: list[str] = []
+    for title, summary, seeds, notes in blocks(study):
+        lines += ["", f"% {title}", *_latex_table(summary), "", *_latex_table(seeds), *(f"% {note}" for note in notes)]
+    return "\n".join(["% \\usepackage{booktabs}", *lines[1:]])
+
+
+def _latex_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [" & ".join(map(_latex, row)) + r" \\" for row in rows]
+    columns = "ll" + "r" * (len(rows[0]) - 2)
+    return [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        lines[0],
+        r"\midrule",
+        *lines[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def _latex(cell: str) -> str:
+    """Writes a cell so that LaTeX shows it; numbers and intervals in its mathematics, where a minus is one."""
+    if re.fullmatch(r"[-+]?\d+(\.\d+)?|\[[-+.\d, ]+\]", cell):
+        return f"${cell}$"
+    special = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
+    return "".join(special.get(sign, sign) for sign in cell).replace("±", r"$\pm$")
 
 
 def _mean_cells(summary: MeanOfSeeds, sign: str = "") -> list[str]:
@@ -521,7 +582,7 @@ def main(arguments: Sequence[str]) -> int:
     which.add_argument("--seeds", metavar="1,2,3", help="these seeds")
     parser.add_argument("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--against", nargs="*", metavar="KEY=VALUE", help="a second configuration; none: params.yaml")
-    cli.add_forms(parser, as_text, {"--json": as_json})
+    cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown, "--latex": as_latex})
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the run is ended too
 

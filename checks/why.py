@@ -25,6 +25,8 @@ from checks.dvc_internals import cached_outs, check_listings, coming_hash, holde
 from checks.lock import command_change, leaves, named
 from checks.made_from import find_foreign
 from checks.revisions import LOCK_FILE, WORKSPACE, Revision, find_in_git, folder_changes, git
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.sections import check_sections
 from stages.shared.runtime.terminal import say, visible
 
 
@@ -186,12 +188,13 @@ def main(arguments: list[str]) -> int:
     cli.make_parser("why", __doc__).parse_args(arguments)
 
     def ask(repo: Any) -> int:
+        check_sections(Path(repo.root_dir))
         workspace = Revision(WORKSPACE, None, repo)
         lock = workspace.lock if workspace.text(LOCK_FILE) is not None else {}  # where no stage has run yet
         say("\n".join([as_text(plan(repo)), *find_foreign(lock, workspace.text)]))
         return 0
 
-    return cli.answer("why", ask, unanswered=1)
+    return cli.answer("why", ask, BadInput, unanswered=1)
 
 
 if __name__ == "__main__":

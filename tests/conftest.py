@@ -11,15 +11,29 @@ import pytest
 import stages  # noqa: F401  (seals the environment before any library reads it)
 from benchmarks.hard_pairs import HARD_PAIRS
 from tests.hub import Files
-from tests.project import Project, copy_project
+from tests.project import ROOT, Project, copy_project, copy_release
 from tests.repositories import Downloader
 
-ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files with slow tests first: started last, one would run alone while the other processes idle."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--release",
+        action="store_true",
+        help="also hold tunelock's own documents to its own committed results; whoever uses it has others",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what holds of tunelock's own release alone, and puts files with slow tests first.
+
+    Started last, a slow test would run alone while the other processes idle.
+    """
+    if not config.getoption("--release"):
+        others = [item for item in items if item.get_closest_marker("release")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -55,7 +69,9 @@ def run_download(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., dict[st
     from tests.tiny import EXECUTION
 
     def run(**changes: Any) -> dict[str, Any]:
-        files = DownloadFiles(tmp_path / "raw", tmp_path / "pretrained", tmp_path / "overlap", tmp_path / "data.json")
+        files = DownloadFiles(
+            *(tmp_path / name for name in ("raw", "pretrained", "overlap", "data.json", "params.yaml"))
+        )
         download(params(tiny_checkpoint, tmp_path / "data", **changes), EXECUTION, files)
         return dict(load_from_disk(str(tmp_path / "raw")))
 
@@ -73,14 +89,20 @@ def sample_rows() -> list[dict[str, str]]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A Git repository with this project's files as they are now."""
-    return copy_project(ROOT, tmp_path / "project")
+    """A Git repository with this project's code as it is now, and the parameters of the tests."""
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Project:
+    """A Git repository with all of this one's files as they are now, results and all."""
+    return copy_release(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Project:
     """A project whose model trains in seconds (the tiny checkpoint, 40 rows of each split), run and committed."""
-    project = copy_project(ROOT, tmp_path_factory.mktemp("finished") / "project")
+    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
     shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
     project.set(
         **{f"download__{key}": value for key, value in HARD_PAIRS.items()},

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from ruamel.yaml import YAML
 
 from benchmarks.hard_pairs import HARD_PAIRS
 from stages.download.download import DownloadFiles, DownloadParams, download
 from stages.shared.runtime.execution import Execution
 from tests.hub import Hub
+from tests.project import PARAMS
 from tests.repositories import TRAIN, VALIDATION, parquet
 
-ROOT = Path(__file__).parents[1]
 DECOY = b"a file of the user's"
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.remove", "os.rmdir", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "os.chmod")
@@ -45,7 +44,7 @@ class Ground:
         self.patch.setattr(constants, "ENDPOINT", endpoint or hub.endpoint)
         template = "{repo_id}/resolve/{revision}/{filename}"
         self.patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{endpoint or hub.endpoint}/{template}")
-        values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")["download"]
+        values = PARAMS["download"]
         own = {"dataset": "files", "dataset_files": "local", "checkpoint": "files"}
         own |= {"checkpoint_files": str(self.checkpoint)}
         p = DownloadParams(**(values | HARD_PAIRS | own | changes))

@@ -14,6 +14,26 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
+ROOT = Path(__file__).parents[1]
+# The parameters that the tests run with: params.yaml is its owner's, who may set it to anything that fits.
+PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "tests" / "params.yaml")
+STAGES = ("download", "tokenize", "train", "predict", "evaluate", "report")
+# All else here is made by the owner of a project: data, results, documents. No test of tunelock's code looks at it.
+CODE = (
+    "stages/",
+    "checks/",
+    "benchmarks/",
+    "tests/",
+    "docs/",
+    "hashes/",
+    "requirements",
+    "params.schema.json",
+    "Makefile",
+    "pyproject.toml",
+)
+CODE += (".dvc/.gitignore", ".dvc/plots/", ".dvcignore", ".gitattributes", ".gitignore", "data/hard/", "data/sample/")
+CODE += ("data/.gitignore", "metrics/.gitignore", "models/.gitignore", "models/local/README.md")
+DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"  # without a remote of theirs
 PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -103,21 +123,49 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
         time.sleep(0.002)
 
 
-def copy_project(root: Path, folder: Path) -> Project:
-    """Copies what Git knows of `root`, or would add, into a new repository with one commit on main."""
+def own_dag() -> Any:
+    """Returns dvc.yaml with its comments, but without the stages that somebody added to these."""
+    dag = YAML().load(ROOT / "dvc.yaml")
+    for name in [name for name in dag["stages"] if name not in STAGES]:
+        del dag["stages"][name]
+    return dag
+
+
+def copy_project(folder: Path) -> Project:
+    """Makes a new repository, with one commit on main, of this project's code and the parameters of the tests."""
+    project = copy_files([name for name in tracked() if name.startswith(CODE)], folder)
+    shutil.copy2(ROOT / "tests" / "params.yaml", folder / "params.yaml")
+    YAML().dump(own_dag(), folder / "dvc.yaml")
+    (folder / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
+    project.commit("as it is")
+    return project
+
+
+def copy_release(folder: Path) -> Project:
+    """Makes a new repository, with one commit on main, of all that Git knows of this one, results and all."""
+    project = copy_files(tracked(), folder)
+    project.commit("as it is")
+    return project
+
+
+def tracked() -> list[str]:
+    """Returns the files that Git knows of, or would add."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=root,
+        cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (root / name).is_file():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, target)
+    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def copy_files(names: list[str], folder: Path) -> Project:
+    """Copies files of this project into a new repository without a commit."""
+    for name in names:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
     project = Project(folder)
     project.start_git()
-    project.commit("as it is")
     return project

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.hard_pairs import HARD_PAIRS
 from tests.hub import Files, Hub
+from tests.project import PARAMS
 
 ROOT = Path(__file__).parents[1]
 GLUE_COMMIT = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
@@ -155,7 +157,7 @@ class Downloader:
         (self.folder / "local").mkdir(exist_ok=True)
         for split, rows in {"train": TRAIN, "validation": VALIDATION}.items():
             (self.folder / "local" / f"{split}.parquet").write_bytes(parquet(rows))
-        params = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        params = deepcopy(PARAMS)
         params["download"] |= (
             HARD_PAIRS
             | {

@@ -24,8 +24,6 @@ from tests.project import Project, copy_project, wait_for
 from tests.repositories import GLUE_COMMIT, NEW, glue
 from tests.test_kills import kill
 
-ROOT = Path(__file__).parents[1]
-
 # Of the files at that commit, as the Hub gives them.
 SHA256 = {
     "config.json": "7160e1553ad2ca51d8c1cb066be533db31826e12d173824c1bb0cb1a4f187d20",
@@ -81,7 +79,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if full:
         assert (replica / WEIGHTS).stat().st_size == WEIGHTS_BYTES
     files = {str(file.relative_to(replica)): file.read_bytes() for file in replica.rglob("*") if file.is_file()}
-    project = copy_project(ROOT, folder / "project")
+    project = copy_project(folder / "project")
     project.set(
         download__dataset="glue/mrpc",
         download__checkpoint=f"hub:{REPOSITORY}",

@@ -144,9 +144,9 @@ def test_what_speaks_against_the_scores_of_both_is_repeated(
 ) -> None:
     warn(predicted, "validation", "the epoch was chosen as the best of 3 by its accuracy here")
     branch(predicted, "other", LABELS, logits_of(LABELS, range(10)))
-    warn(predicted, "validation", "7 of the split's 200 examples stand in train too")
+    warn(predicted, "validation", "7 of the split's 200 examples are in train too")
     lines = ["main: validation: the epoch was chosen as the best of 3 by its accuracy here"]
-    lines += ["workspace: validation: 7 of the split's 200 examples stand in train too"]
+    lines += ["workspace: validation: 7 of the split's 200 examples are in train too"]
     assert answer(capsys, "main")["warnings"] == lines
     for option in ([], ["--markdown"]):
         assert compare.main(["main", *option]) == 0

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -11,13 +12,20 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from benchmarks.hard_pairs import HARD_PAIRS
 from checks.dvc_internals import content_of
+from checks.schema import make_schema
+from stages.report.inputs import SECTIONS
+from stages.shared.runtime.sections import SCHEMA_FILE
+from tests.project import PARAMS as TESTS_PARAMS
+from tests.project import STAGES as OURS
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
 DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-STAGES = list(DAG["stages"])
+# Those whose code is in stages/. What else a project's dvc.yaml runs is its owner's, who may do it as they like.
+STAGES = [name for name in DAG["stages"] if (ROOT / "stages" / name / "__main__.py").is_file()]
 NOT_IN_A_STAGE = {"execution", "gate"}  # read by stages or by checks, listed by none
 
 
@@ -82,6 +90,10 @@ def unused(listed: list[str], reached: set[str]) -> set[str]:
     return {dep for dep in listed if not any(holds(dep, file) for file in reached if file != f"{dep}/__init__.py")}
 
 
+def test_the_six_stages_are_there() -> None:
+    assert [name for name in STAGES if name in OURS] == list(OURS)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_module_that_a_stage_can_import_lies_in_what_it_lists(stage: str) -> None:
     assert not unlisted(code_deps(stage), closure(program(stage)))
@@ -113,7 +125,7 @@ def test_no_stage_imports_another(stage: str) -> None:
 
 def test_the_scorer_and_the_seconds_of_its_library_are_for_train_and_evaluate_alone() -> None:
     scorer = "stages/shared/task/scorer.py"
-    assert {stage for stage in STAGES if scorer in closure(program(stage))} == {"train", "evaluate"}
+    assert {stage for stage in OURS if scorer in closure(program(stage))} == {"train", "evaluate"}
     assert not [file.name for file in (ROOT / "checks").glob("*.py") if scorer in closure(file)]
 
 
@@ -130,7 +142,7 @@ def record_of(stage: str) -> str:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_says_what_it_was_made_from_and_no_stage_reads_that(stage: str) -> None:
     assert {record_of(stage): {"cache": False}} in DAG["stages"][stage]["metrics"]
-    assert not [dep for entry in DAG["stages"].values() for dep in entry["deps"] if holds(dep, record_of(stage))]
+    assert not [dep for name in STAGES for dep in DAG["stages"][name]["deps"] if holds(dep, record_of(stage))]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -161,8 +173,7 @@ def test_what_python_compiled_is_no_input(project: Project) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_its_own_section_whole(stage: str) -> None:
     # report shows the parameters of the stages before it: when they change, those rerun, and so must the page
-    sections = STAGES if stage == "report" else [stage]
-    assert DAG["stages"][stage]["params"] == sections
+    assert DAG["stages"][stage]["params"] == (list(SECTIONS) if stage == "report" else [stage])
     assert [field.name for field in fields(named(stage, "Params"))] == list(PARAMS[stage])
 
 
@@ -192,10 +203,27 @@ def test_the_users_folders_are_deps_of_download() -> None:
     assert {"${download.dataset_files}", "${download.checkpoint_files}"} <= set(listed)
 
 
-def test_every_section_belongs_to_a_stage() -> None:
-    assert set(PARAMS) == set(STAGES) | NOT_IN_A_STAGE
+def test_every_stage_has_its_section() -> None:
+    assert set(PARAMS) >= set(STAGES) | NOT_IN_A_STAGE
 
 
+def test_the_schema_is_that_of_the_dataclasses() -> None:
+    made, there = make_schema(ROOT)["properties"], json.loads((ROOT / SCHEMA_FILE).read_text(encoding="utf-8"))
+    known = {name: section for name, section in made.items() if name in there["properties"]}
+    assert there["properties"] == known, "run `python -m checks.schema`"
+    assert set(known) >= set(OURS) | NOT_IN_A_STAGE
+
+
+def test_the_schema_only_refuses_so_a_new_parameter_elsewhere_reruns_nothing() -> None:
+    assert not [name for name, entry in DAG["stages"].items() if str(SCHEMA_FILE) in entry.get("deps", [])]
+
+
+@pytest.mark.release
+def test_the_parameters_of_the_tests_are_those_of_params_yaml() -> None:
+    assert PARAMS | {"download": PARAMS["download"] | HARD_PAIRS} == TESTS_PARAMS
+
+
+@pytest.mark.release
 def test_every_parameter_has_a_comment() -> None:
     lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
     pairs = pairwise(lines)
@@ -203,7 +231,7 @@ def test_every_parameter_has_a_comment() -> None:
 
 
 def test_small_results_are_in_git_and_large_ones_in_the_cache() -> None:
-    for entry in DAG["stages"].values():
+    for entry in (DAG["stages"][name] for name in STAGES):
         for out in [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]:
             path = next(iter(out)) if isinstance(out, dict) else out
             cached = not (isinstance(out, dict) and out[path].get("cache") is False)
@@ -214,11 +242,11 @@ def test_small_results_are_in_git_and_large_ones_in_the_cache() -> None:
 
 
 def test_what_the_report_alone_needs_reruns_no_other_stage() -> None:
-    listed = {stage for stage, entry in DAG["stages"].items() if "requirements-report.txt" in entry["deps"]}
+    listed = {stage for stage in STAGES if "requirements-report.txt" in DAG["stages"][stage]["deps"]}
     assert listed == {"report"}
 
 
 def test_every_stage_can_come_from_the_run_cache() -> None:
     """DVC leaves a stage with a plain out in Git out of its run cache; metrics and plots may be there."""
-    for entry in DAG["stages"].values():
+    for entry in (DAG["stages"][name] for name in STAGES):
         assert all(isinstance(out, str) for out in entry.get("outs", []))

@@ -16,10 +16,11 @@ from sklearn import metrics as reference
 from stages.evaluate import score_warnings
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
 from stages.evaluate.evaluate import EvaluateFiles, evaluate
-from stages.evaluate.params import EvaluateParams, chosen_splits, extra_metrics
+from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import HEADERS
 from stages.evaluate.probabilities import average_precision, probability_influence, roc_auc
 from stages.shared.runtime.errors import BadInput
+from stages.shared.task.asked import chosen_splits, extra_metrics
 from stages.shared.task.metrics import METRICS, check_metrics
 from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, write_overlap
 from stages.shared.task.scorer import score
@@ -133,7 +134,7 @@ def test_validation_stands_for_both_of_mnli(tmp_path: Path) -> None:
     names = ["test_matched", "test_mismatched", "validation_matched", "validation_mismatched"]
     assert chosen_splits(["validation"], names) == ["validation_matched", "validation_mismatched"]
     assert chosen_splits(["validation_matched", "validation"], names) == names[2:]
-    with pytest.raises(BadInput, match=r"evaluate.splits: no predictions for 'valid', only for test_matched, "):
+    with pytest.raises(BadInput, match=r"evaluate.splits: no split 'valid' to score, only test_matched, "):
         chosen_splits(["valid"], names)
 
 
@@ -309,7 +310,7 @@ def test_the_split_that_chose_the_epoch_is_named_with_its_score_once_corrected(t
         other[rows] = 1 - other[rows]
     run(tmp_path, labels, logits, PAIR_TASK, "validation", keep="best", epochs=epochs.astype(np.uint8))
     (warning,) = found(tmp_path, "warnings")
-    message = "the epoch was chosen as the best of 3 by its accuracy here, so this score flatters: "
+    message = "the epoch was chosen as the best of 3 by its accuracy here, so this score is too good: "
     score = (last == labels["validation"]).mean()
     assert warning["guard"] == "selection_split" and 0 < warning["effect"] < 0.02
     corrected = f"{score:.4f} is {score - warning['effect']:.4f} once corrected for the choice"
@@ -365,7 +366,7 @@ def test_examples_shared_with_train_are_named_with_what_they_may_do(tmp_path: Pa
     (warning,) = found(tmp_path, "warnings")
     assert (warning["guard"], warning["effect"]) == ("shared_examples", 0.0175)
     assert warning["message"] == (
-        "7 of the split's 400 examples stand in train too, such as row 1 (row 3 of train), row 4 (row 9 of train), "
+        "7 of the split's 400 examples are in train too, such as row 1 (row 3 of train), row 4 (row 9 of train), "
         "so this score may flatter, an accuracy by 0.0175 at most; without them accuracy is "
         f"{right[flags == 0].mean():.4f} instead of {right.mean():.4f}"
     )
@@ -382,7 +383,7 @@ def test_near_duplicates_of_train_are_a_warning_of_their_own(tmp_path: Path) -> 
 def test_of_a_split_that_was_cut_short_the_shared_examples_are_those_of_the_whole(tmp_path: Path) -> None:
     shared = [{"splits": ["train", "validation"], "examples": 300, "rows": [[3, 1]]}]
     run(tmp_path, *pairs(20), PAIR_TASK, "validation", shared=shared, sizes={"validation": 400})
-    message = "300 of the split's 400 examples, of which 20 are scored, stand in train too, such as row 1 ("
+    message = "300 of the split's 400 examples, of which 20 are scored, are in train too, such as row 1 ("
     assert message in warned(tmp_path)["shared_examples"]
 
 

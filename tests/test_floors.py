@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "checks").glob("*.py"))
-COMMANDS = {"compare", "gate", "seeds", "verify", "why"}
+COMMANDS = {"ci", "compare", "gate", "new", "schema", "seeds", "upgrade", "verify", "why"}
 PUBLIC = {"dvc.repo.Repo", "dvc.exceptions.DvcException"}
 
 

@@ -198,10 +198,10 @@ def test_what_speaks_against_the_scores_of_both_is_repeated(
 ) -> None:
     warn(predicted, "validation", "the epoch was chosen as the best of 3 by its accuracy here")
     branch(predicted, "other", LABELS, logits_of(LABELS, range(1, 42)))
-    warn(predicted, "validation", "7 of the split's 200 examples stand in train too")
+    warn(predicted, "validation", "7 of the split's 200 examples are in train too")
     ask(predicted, against("accuracy", 0.05))
     assert answer(capsys)[1][1:] == [
-        "warning: workspace: validation: 7 of the split's 200 examples stand in train too",
+        "warning: workspace: validation: 7 of the split's 200 examples are in train too",
         "warning: main: validation: the epoch was chosen as the best of 3 by its accuracy here",
     ]
 

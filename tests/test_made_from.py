@@ -19,11 +19,11 @@ from checks.made_from import find_foreign
 from checks.revisions import WORKSPACE, Revision
 from stages.shared.runtime.dvc_hash import dvc_hash
 from tests.predictions import branch, labels_of, logits_of
-from tests.project import Project
+from tests.project import Project, own_dag
 from tests.test_why import repro, write
 
 ROOT = Path(__file__).parents[1]
-DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+DAG: dict[str, Any] = own_dag()
 
 PROGRAM = """\
 import sys

@@ -131,7 +131,7 @@ def test_what_is_shared_with_train_is_counted_named_and_written_down(
     warned = capsys.readouterr().err
     assert "3 of 5 validation examples share one of their two texts with train (validation row 2 = train" in warned
     assert "2 of 5 validation examples nearly repeat one of train" in warned
-    assert "1 of 5 validation examples stand in train too (validation row 5 = train row 3): at most 0.2000" in warned
+    assert "1 of 5 validation examples are in train too (validation row 5 = train row 3): at most 0.2000" in warned
 
 
 def test_single_texts_have_no_sentences_of_their_own(run_download: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The DAG for real, through dvc: what runs, what does not, and what comes out."""
 
 import json
+import stat
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import load_from_disk
 from huggingface_hub import ModelCard
 from transformers import pipeline
 
@@ -25,6 +27,26 @@ def outputs(project: Project) -> dict[str, bytes]:
     return {name: (project.folder / name).read_bytes() for name in names}
 
 
+def assert_the_pipeline_of_transformers_answers_as_predict(project: Project) -> None:
+    """What is handed over is what was evaluated, long texts too, and others may read it."""
+    finetuned = project.folder / "models" / "finetuned"
+    rows = load_from_disk(project.folder / "data" / "raw" / "validation")
+    (facts, *_) = json.loads(project.read("metrics/truncation.json"))["splits"]
+    assert facts["truncated"] > 0
+    logits = np.load(project.folder / "data" / "predictions" / "validation" / "logits.npy")
+    texts = [{"text": row["text"], "text_pair": row["text_pair"]} for row in rows.select(range(len(logits)))]
+    texts[0] = {"text": "word " * 2000, "text_pair": texts[0]["text_pair"]}
+    answers = pipeline("text-classification", str(finetuned))(texts, truncation=True)
+    names = load_config(finetuned)["id2label"]
+    expected = [names[str(column)] for column in logits.argmax(axis=1)]
+    assert [answer["label"] for answer in answers][1:] == expected[1:]
+    assert {stat.S_IMODE(file.stat().st_mode) & 0o444 for file in finetuned.iterdir()} == {0o444}
+
+
+def load_config(finetuned: Path) -> dict[str, Any]:
+    return dict(json.loads((finetuned / "config.json").read_text(encoding="utf-8")))
+
+
 def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Project) -> None:
     assert tiny.repro() == []
     first = outputs(tiny)
@@ -39,6 +61,7 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
     assert outputs(tiny) != first
     tiny.set(tokenize__max_length=24)
     assert tiny.repro() == ["tokenize", "train", "predict", "evaluate", "report"]
+    assert_the_pipeline_of_transformers_answers_as_predict(tiny)
     tiny.set(report__errors=3)
     assert tiny.repro() == ["report"]
     tiny.set(execution__workers=1)
@@ -78,7 +101,10 @@ def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
     good = outputs(tiny)
     for values, stage, line in [
         ({"train__learning_rate": -1}, "train", "train: params.yaml: train.learning_rate: must be above 0, got -1"),
-        ({"evaluate__splits": ["valid"]}, "evaluate", "evaluate: params.yaml: evaluate.splits: no predictions for"),
+        ({"evaluate__splits": ["valid"]}, "evaluate", "params.yaml: evaluate.splits: no split 'valid' to score, only"),
+        # what a later stage reads is refused before the training that comes first
+        ({"train__epochs": 3, "evaluate__splits": ["valid"]}, "train", "train: params.yaml: evaluate.splits: no split"),
+        ({"train__epochs": 3, "report__errors": -1}, "train", "train: params.yaml: report.errors: must be at least 0"),
         ({"download__label_column": "labl"}, "download", "train.csv: no column 'labl' (download.label_column), only"),
     ]:
         tiny.set(**values)
@@ -93,6 +119,19 @@ def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
         assert tiny.repro() == []
 
 
+def test_what_a_refused_experiment_removed_comes_back_as_the_page_says(tiny: Project) -> None:
+    good = outputs(tiny)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    refused, remedy = (part.partition("```")[0].splitlines() for part in page.split("```console\n")[1:3])
+    failed = tiny.run(*refused[0].removeprefix("$ ").split(), check=False)
+    assert failed.returncode != 0 and refused[1] in failed.stderr.splitlines()
+    assert "learning_rate: -1" in tiny.read("params.yaml")
+    for command in remedy:
+        tiny.run(*command.removeprefix("$ ").split())
+    assert outputs(tiny) == good and tiny.repro() == []
+    assert tiny.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_one_dropped_experiment_parameter_is_read_as_dvc_wrote_it(tiny: Project) -> None:
     """`dvc exp run -S` writes 0.00002 as 2e-05, a string to YAML 1.1."""
     done = tiny.run("dvc", "exp", "run", "-S", "train.learning_rate=0.00002", "-S", "train.epochs=1")
@@ -101,22 +140,23 @@ def test_one_dropped_experiment_parameter_is_read_as_dvc_wrote_it(tiny: Project)
     assert len(tiny.read("metrics/history.csv").splitlines()) == 2
 
 
-def test_the_committed_run_is_reproduced(project: Project) -> None:
+@pytest.mark.release
+def test_the_committed_run_is_reproduced(released: Project) -> None:
     """The default recipe, for real: the seed's shapes, and the committed lock where the environment is the same."""
-    committed = {name: project.read(name) for name in ("dvc.lock", "metrics/environment.json")}
-    assert project.repro("--force") == ALL
-    logits = np.load(project.folder / "data" / "predictions" / "validation" / "logits.npy")
-    labels = np.load(project.folder / "data" / "predictions" / "validation" / "labels.npy")
+    committed = {name: released.read(name) for name in ("dvc.lock", "metrics/environment.json")}
+    assert released.repro("--force") == ALL
+    logits = np.load(released.folder / "data" / "predictions" / "validation" / "logits.npy")
+    labels = np.load(released.folder / "data" / "predictions" / "validation" / "labels.npy")
     assert (logits.dtype, logits.shape, labels.dtype, labels.shape) == ("float32", (400, 2), "int64", (400,))
-    metrics: dict[str, Any] = json.loads(project.read("metrics/metrics.json"))
+    metrics: dict[str, Any] = json.loads(released.read("metrics/metrics.json"))
     assert metrics["validation"]["examples"] == 400 and metrics["validation"]["accuracy"] > 0.85
     assert metrics["validation"]["accuracy"] == pytest.approx(float((logits.argmax(axis=1) == labels).mean()))
-    classify = pipeline("text-classification", str(project.folder / "models" / "finetuned"))
+    classify = pipeline("text-classification", str(released.folder / "models" / "finetuned"))
     answer = classify({"text": "grandmother", "text_pair": "the mother of your father or mother"})
     assert answer["label"] == "fits"
-    if project.read("metrics/environment.json") == committed["metrics/environment.json"]:
-        assert project.read("dvc.lock") == committed["dvc.lock"]
-        assert project.run("git", "status", "--porcelain").stdout == ""
+    if released.read("metrics/environment.json") == committed["metrics/environment.json"]:
+        assert released.read("dvc.lock") == committed["dvc.lock"]
+        assert released.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_the_loss_so_far_can_be_drawn_while_the_training_runs(tiny: Project) -> None:

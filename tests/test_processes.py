@@ -107,7 +107,7 @@ def test_what_a_scheduler_says_of_ranks_does_not_make_a_lone_process_wait(tmp_pa
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project without dropout, run in one process; 39 training and 31 validation examples divide by nothing."""
-    project = copy_project(ROOT, tmp_path_factory.mktemp("alone") / "project")
+    project = copy_project(tmp_path_factory.mktemp("alone") / "project")
     make_checkpoint(project.folder / "data" / "tiny", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     project.set(
         download__checkpoint="files",

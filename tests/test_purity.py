@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
-from tests.project import Project
+from tests.project import STAGES, Project, own_dag
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
-DAG: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
-STAGES = list(DAG)
+DAG: dict[str, Any] = own_dag()["stages"]
 
 # Two shells that have nothing in common.
 HERE = {"TZ": "UTC", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1", "HOME": "/tmp"}

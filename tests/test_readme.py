@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from benchmarks import machines, mrpc, processes, scale
 from checks.artifacts import Tolerance
 
+pytestmark = pytest.mark.release
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -123,7 +125,8 @@ def test_every_command_shown_exists() -> None:
 
 
 def test_every_link_leads_to_a_file() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "data").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
+    own = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+    for page in [*own, *(ROOT / "data").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), target
 

@@ -53,6 +53,7 @@ from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, with
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.task import Task, read_task
 from tests.made_run import CLASSES, NUMBERS, SETS, make_run
+from tests.project import own_dag
 from tests.tiny import EXECUTION
 
 ROOT = Path(__file__).parents[1]
@@ -298,7 +299,7 @@ def test_only_the_declared_sections_of_params_are_shown(tmp_path: Path) -> None:
     params = yaml.load(tmp_path / "params.yaml")
     del params["execution"]
     assert yaml.load(shown[1]) == params  # it can be copied into another params.yaml
-    assert list(SECTIONS) == yaml.load(ROOT / "dvc.yaml")["stages"]["report"]["params"]
+    assert list(SECTIONS) == own_dag()["stages"]["report"]["params"]
 
 
 def test_the_mistakes_are_the_surest_ones_with_their_texts(tmp_path: Path) -> None:
@@ -613,3 +614,22 @@ def test_a_squared_error_does_not_share_the_axis_of_the_scores() -> None:
     assert "mean_squared_error" not in scores.svg and "pearson" in scores.svg
     (alone,) = learning_curves([row], ["mean_squared_error"], 1, "validation", {})
     assert alone.title == losses.title == "Loss"
+
+
+def test_the_page_offers_a_methods_paragraph_with_the_runs_numbers(tmp_path: Path) -> None:
+    html, _, _ = render(make_run(tmp_path, examples=60))
+    found = re.search(r'<p class="methods">(.*?)</p>', html, re.DOTALL)
+    assert found is not None
+    sentences = found[1].split(". ")
+    start = "We fine-tuned package:made/model (TinyModel, 0.0 million parameters) on 60 training examples of "
+    assert sentences[0].startswith(start)
+    assert sentences[0].endswith("with AdamW (seed 42, learning rate 0.0001, early stopping patience none)")
+    assert sentences[1:3] == [
+        "Inputs were cut to 128 tokens",
+        "Of 3 epochs, the weights of epoch 2 were kept: it had the best accuracy on validation",
+    ]
+    score = "0.750 (95 % interval 0.600 to 0.850; best constant answer 0.500)"
+    assert sentences[3] == f"On the 60 examples of validation: accuracy {score}, f1 {score}, loss 0.500"
+    assert found[1].endswith("and not for other seeds. Python 3.11.7, torch 2.13.0; cpu, 2 threads.")
+    regression, _, _ = render(make_run(tmp_path / "number", problem=NUMBERS))
+    assert "mean squared error 0.750" in regression

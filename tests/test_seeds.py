@@ -104,6 +104,42 @@ def test_a_metric_that_neither_seed_nor_example_moves_has_no_interval() -> None:
     assert accuracy.withheld == "no seed and no example scores otherwise than others"
 
 
+def study() -> seeds.SeedStudy:
+    """Two configurations over three seeds."""
+    one, two = runs(0.82, 0.93, 0.71), runs(0.80, 0.90, 0.70)
+    configurations = [
+        seeds.Configuration(changes, own, spreads(own, evidence(*(run.scores["test"]["accuracy"] for run in own))))
+        for changes, own in ((["train.epochs=3"], one), ([], two))
+    ]
+    return seeds.SeedStudy(configurations, paired_differences(one, two, evidence(0.02, 0.03, 0.01)))
+
+
+def test_a_table_for_a_page_has_all_that_the_terminal_shows() -> None:
+    lines = seeds.as_markdown(study()).splitlines()
+    assert lines[0] == "**train.epochs=3, 3 seeds**"
+    assert (
+        lines[2].startswith("| split | metric | mean | deviation | 95 % of the mean |") and lines[3].count("---") == 9
+    )
+    cells = [cell for line in lines if line.startswith("| test") for cell in line.strip("| ").split(" | ")]
+    assert {"0.8200", "0.9300", "+0.0200", "+0.0300", study().differences[0].verdict} <= set(cells)
+    assert "- restore one: dvc exp apply seed-1" in lines
+
+
+def test_a_table_for_a_paper_is_latex_that_shows_the_signs() -> None:
+    text = seeds.as_latex(study())
+    lines = text.splitlines()
+    assert lines[0] == r"% \usepackage{booktabs}" and lines[1] == "% train.epochs=3, 3 seeds"
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 6
+    header = r"split & metric & mean & deviation & 95 \% of the mean & $\pm$ seeds & $\pm$ examples & best & worst \\"
+    assert header in lines
+    row = next(line for line in lines if line.startswith("test & accuracy & $0.8200$"))
+    assert row.count("&") == header.count("&") and row.endswith(r" \\")
+    assert any("$[+0." in line or "$[-0." in line for line in lines)  # an interval, its minus a real one
+    assert seeds._latex("a_b & 5 % ~ {x} \\") == r"a\_b \& 5 \% \textasciitilde{} \{x\} \textbackslash{}"
+    depth = [line for line in lines if not line.startswith("%") and line and not line.startswith("\\")]
+    assert all(line.endswith(r" \\") for line in depth)
+
+
 def test_everything_that_is_said_is_printed() -> None:
     one, two = runs(0.82, 0.93, 0.71), runs(0.80, 0.90, 0.70)
     configurations = [

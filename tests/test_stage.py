@@ -104,7 +104,7 @@ def test_a_stage_whose_starter_died_while_it_was_importing_does_not_start(tmp_pa
 )
 def test_a_params_file_that_cannot_be_read_is_one_line(text: str, line: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(text)
-    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     done = subprocess.run(
         [sys.executable, "-m", "stages.tokenize"],
         cwd=tmp_path,

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from ruamel.yaml import YAML
 
 from stages.download.download import DownloadParams
 from stages.shared.runtime.errors import BadInput
@@ -18,10 +17,10 @@ from stages.shared.task.problem_types import CLASSES, NUMBERS, PROBLEMS, SETS, C
 from stages.shared.task.task import read_task
 from stages.train.trainer import example_losses
 from tests.made_run import make_run
+from tests.project import PARAMS
 from tests.test_evaluate import run
 from tests.test_report import render
 
-ROOT = Path(__file__).parents[1]
 LABELS: dict[str, Any] = {
     CLASSES: np.array([0, 2, 1, 2]),
     SETS: np.array([[0, 1, 1], [1, 1, 0], [0, 0, 0], [1, 1, 1]], dtype=np.float32),
@@ -109,7 +108,7 @@ NEW = {
 def test_one_entry_in_the_table_is_a_metric_everywhere(
     problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")["download"] | {"metrics": ["new"]}
+    section = PARAMS["download"] | {"metrics": ["new"]}
     with pytest.raises(BadInput, match=r"download\.metrics\.0: must be one of 'accuracy', .* or .*, got 'new'"):
         fill(DownloadParams, section, "params.yaml: download")
     metric = NEW[problem]

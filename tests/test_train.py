@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from stages.shared.runtime.splits import load_splits, save_splits
 from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from stages.train.callbacks import Live
 from stages.train.order import EpochSampler
 from stages.train.train import TrainFiles, TrainParams, train
 from stages.train.trainer import ResumableTrainer, example_losses
@@ -87,6 +89,7 @@ class Run:
             history=target / "history.csv",
             selection=target / "selection.json",
             environment=target / "environment.json",
+            params=self.folder / "params.yaml",
             scratch=self.folder / "scratch",
         )
         train(TrainParams(**(recipe | changes)), replace(EXECUTION, checkpoint_minutes=minutes), files)
@@ -410,3 +413,19 @@ def test_the_loss_so_far_can_be_watched_and_a_resumed_run_goes_on_in_it(
     assert len(live()) == 7
     run("cut", minutes=1e-9)
     assert live() == whole
+
+
+def test_without_a_terminal_the_training_says_how_far_it_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = content(run("quiet"))
+    assert "min left" not in capsys.readouterr().err  # a line a minute, and this took seconds
+    monkeypatch.setattr(Live, "SECONDS", 0.0)
+    assert content(run("telling")) == quiet
+    said = re.findall(r"^train: epoch (\d)/2, step (\d+)/10, loss \d\.\d{4}, \d+\.\d examples/s, \d+ min left$",
+                      capsys.readouterr().err, re.MULTILINE)  # fmt: skip
+    assert said == [(str(1 + (step > 5)), str(step)) for step in range(1, 11)]
+    with (run.folder / "live.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == list(Live.COLUMNS) and [int(row["epoch"]) for row in rows] == [1] * 5 + [2] * 5
+    assert float(rows[-1]["minutes_left"]) == 0.0 < float(rows[-1]["examples_per_second"])

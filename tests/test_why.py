@@ -345,7 +345,7 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
     monkeypatch.chdir(project.folder)
     fresh = foretell(project)
     assert fresh["train"].action is Action.RUN
-    assert "models/finetuned: not in the workspace, nor in the cache" in fresh["train"].reasons
+    assert fresh["train"].reasons == ["never run"]
 
     with Repo() as repo:  # as if every stage had run
         for out in (out for stage in repo.index.stages for out in stage.outs if not out.exists):
@@ -356,9 +356,9 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
     line = next(number for number, line in enumerate(lines, 1) if line.startswith("  learning_rate:"))
     old = float(lines[line - 1].split()[1])
     project.set(train__learning_rate=old * 2)
-    replace(project, "data/sample/test.csv", "0", "1")
+    replace(project, "data/hard/test.csv", "0", "1")
     foretold = foretell(project)
-    assert foretold["download"].reasons == ["data/sample/test.csv: changed"]
+    assert foretold["download"].reasons == ["data/hard/test.csv: changed"]
     assert foretold["train"].reasons == [f"params.yaml:{line}: train.learning_rate: {old} -> {old * 2}"]
     assert {stage: (plan.action, plan.waits_for) for stage, plan in foretold.items()} == {
         "download": (Action.RUN, []),
@@ -368,3 +368,18 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
         "evaluate": (Action.WAIT, ["download", "predict", "train"]),
         "report": (Action.RUN, []),  # it shows the learning rate
     }
+
+
+def test_without_the_environment_a_check_says_how_to_get_it() -> None:
+    """Also for `--help`; -S leaves out what is installed."""
+    for arguments in ([], ["--help"]):
+        done = subprocess.run(
+            [sys.executable, "-S", "-m", "checks.why", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "`source .venv/bin/activate`" in done.stderr and "`make setup`" in done.stderr
+
+
+def test_help_helps_and_runs_nothing(small: Project) -> None:
+    done = small.run("python", "-m", "checks.why", "--help", PYTHONPATH=str(ROOT))
+    assert done.stdout.startswith("usage: python -m checks.why") and "would run" not in done.stdout

@@ -160,16 +160,16 @@ def test_every_command_exists(text: str) -> None:
     [
         (unpinned, "@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1", "@v7"),
         (unpinned, "@3d3c42e5aac5ba805825da76410c181273ba90b1", "@3d3c42e"),
-        (unpinned, " # v7.0.1", ""),
-        (inlined, '"origin/$BASE_REF"', '"origin/${{ github.base_ref }}"'),
-        (inlined, "make repro", 'echo "${{ github.event.pull_request.title }}"'),
-        (inlined, "make repro", 'git switch "${{ github.head_ref }}"'),
+        (unpinned, " # v4.3.0", ""),
+        (inlined, '"$BASE_REF"', '"${{ github.base_ref }}"'),
+        (inlined, "make setup", 'echo "${{ github.event.pull_request.title }}"'),
+        (inlined, "make setup", 'git switch "${{ github.head_ref }}"'),
         (writable, "contents: read", "contents: write"),
         (writable, "permissions:\n  contents: read\n", ""),
         (writable, "    steps:", "    permissions: write-all\n    steps:"),
-        (unknown_commands, "make repro", "make reproduce"),
-        (unknown_commands, "make repro", "python -m checks.nobody_wrote_this"),
-        (unknown_commands, "make repro", "python -m checks.verify --quickly"),
+        (unknown_commands, "make setup", "make reproduce"),
+        (unknown_commands, "make setup", "python -m checks.nobody_wrote_this"),
+        (unknown_commands, "make setup", "python -m checks.verify --quickly"),
     ],
 )
 def test_each_of_these_checks_can_fail(find: Any, old: str, new: str) -> None:

@@ -187,8 +187,8 @@ def _labels(counts: Mapping[str, Any]) -> str:
 
 
 LEAKS = {  # what two splits may have in common -> how it is said
-    "shared": "stand in {first} too",
-    "shared_groups": "are of {groups} groups that stand in {first} too",
+    "shared": "are in {first} too",
+    "shared_groups": "are of {groups} groups that are in {first} too",
     "shared_sentences": "share one of their two texts with {first}",
     "near_duplicates": "nearly repeat one of {first}",
 }

@@ -21,6 +21,7 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json
 from stages.shared.runtime.splits import save_splits
 from stages.shared.runtime.terminal import say
+from stages.shared.task.asked import check_asked
 from stages.shared.task.metrics import MetricName
 from stages.shared.task.overlap import write_overlap
 from stages.shared.task.task import ProblemType, Task, write_task
@@ -58,6 +59,7 @@ class DownloadFiles:
     pretrained: Path = Path("models/pretrained")
     overlap: Path = Path("data/overlap")
     data: Path = Path("metrics/data.json")
+    params: Path = Path("params.yaml")  # what later sections ask of the data is refused here
 
 
 def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> None:
@@ -77,20 +79,19 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
         # Data that is refused is refused before a checkpoint of gigabytes is fetched.
         facts, flags = describe(splits, label_names)
         say(format_table(facts))
+        task = Task(
+            name=p.dataset,
+            problem_type=source.labelling.problem_type,
+            label_names=label_names,
+            metrics=source.metrics or list(p.metrics),
+            source=source.kind,
+            revision=source.revision,
+        )
+        check_asked(files.params, task, splits)
         check_leakage(facts, p.on_leakage)
         fetch_checkpoint(p.checkpoint, Path(p.checkpoint_files), p.checkpoint_revision, pretrained, network_timeout)
         save_splits(splits, raw)
-        write_task(
-            raw / "task.json",
-            Task(
-                name=p.dataset,
-                problem_type=source.labelling.problem_type,
-                label_names=label_names,
-                metrics=source.metrics or list(p.metrics),
-                source=source.kind,
-                revision=source.revision,
-            ),
-        )
+        write_task(raw / "task.json", task)
         for split, flag in flags.items():
             write_overlap(overlap, split, flag)
         write_json(data, facts)  # `dvc metrics diff` shows no lists, so it leaves these counts out.

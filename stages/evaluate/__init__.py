@@ -1,1 +1,1 @@
-"""Scores, how sure they are, what speaks against them, and what DVC draws of them."""
+"""Scores, how sure they are, reasons to doubt them, and what DVC draws of them."""

@@ -12,7 +12,7 @@ from stages.evaluate import score_warnings
 from stages.evaluate.calibration import calibration_bins
 from stages.evaluate.confidence import MetricInterval, metric_intervals, probability_interval
 from stages.evaluate.constant import constant_scores
-from stages.evaluate.params import EvaluateParams, chosen_splits, extra_metrics
+from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import plot_rows, write_plot
 from stages.evaluate.predictions import open_predictions
 from stages.evaluate.probabilities import constant_probability
@@ -20,6 +20,7 @@ from stages.evaluate.selection import selection_cost
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
+from stages.shared.task.asked import chosen_splits, extra_metrics, no_labels
 from stages.shared.task.groups import row_groups
 from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS
 from stages.shared.task.overlap import KINDS, read_overlap
@@ -53,7 +54,7 @@ class EvaluateFiles:
 
 
 def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> None:
-    """Scores the logits of the chosen splits, says how sure the scores are, and what speaks against them.
+    """Scores the logits of the chosen splits, says how sure the scores are, and gives reasons to doubt them.
 
     Raises:
         BadInput: a split was not predicted, or has no labels.
@@ -122,7 +123,7 @@ def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.
     folder = predictions_dir / split
     labels, logits = open_predictions(folder / "labels.npy", folder / "logits.npy", split)
     if np.all(labels == -1):
-        raise BadInput(f"params.yaml: evaluate.splits: the {split} split has no labels to score against")
+        raise BadInput(no_labels(split))
     return labels, logits
 
 

@@ -1,4 +1,4 @@
-"""What speaks against a score, in words."""
+"""Reasons to doubt a score, in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ ONE_WAY = 0.75  # of the error, left when bins cancel: less than an eighth of it
 
 # What an example may have in common with train -> where metrics/data.json counts it, and how it is said.
 IN_TRAIN = {
-    SAME_TEXTS: ("shared", "stand in train too"),
+    SAME_TEXTS: ("shared", "are in train too"),
     SHARED_SENTENCE: ("shared_sentences", "share one of their two texts with train"),
     NEAR_DUPLICATE: ("near_duplicates", "nearly repeat one of train"),
 }
@@ -45,7 +45,7 @@ def selected_score(split: str, selection: Mapping[str, Any], cost: SelectionCost
     """Says that a split chose the epoch, and what its score is without what the choice brought."""
     message = (
         f"the epoch was chosen as the best of {selection['epochs_trained']} by its {selection['metric']} here, so this "
-        f"score flatters: {cost.value:.4f} is {cost.corrected:.4f} once corrected for the choice (bootstrap bias "
+        f"score is too good: {cost.value:.4f} is {cost.corrected:.4f} once corrected for the choice (bootstrap bias "
         "correction); report a split that chose nothing, or set train.keep: last"
     )
     return ScoreWarning("selection_split", split, message, round(cost.lost, 6) + 0.0)

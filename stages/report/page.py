@@ -20,6 +20,7 @@ from stages.report import figures
 from stages.report.answers import Answers, ClassScore, class_scores, confusion
 from stages.report.figures import Drawing
 from stages.report.inputs import RunSummary
+from stages.report.methods import describe_methods
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
 from stages.shared.task.groups import effective_examples
@@ -253,6 +254,7 @@ def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path
         label_rows=label_rows(run),
         shared=[(words, pair) for kind, words in SHARED.items() for pair in run.data.get(kind, [])],
         provenance=provenance(run),
+        methods=describe_methods(run),
         parameters=parameters(run),
         style=Markup(style),  # ours, not the data's
         script=Markup(script),

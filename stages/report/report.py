@@ -1,6 +1,5 @@
 """report: the metrics, data/raw/, data/predictions/ and both models -> the page, the card and the list of materials."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,12 @@ from stages.report.materials import render_materials
 from stages.report.page import describe_split, render_page
 from stages.report.summary import summarize
 from stages.report.texts import without_controls
-from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.splits import load_splits
 from stages.shared.runtime.terminal import say
+from stages.shared.task.asked import columns_to_slice
 from stages.shared.task.groups import row_groups
 from stages.shared.task.kept_columns import kept
 from stages.shared.task.overlap import read_overlap
@@ -30,19 +29,6 @@ TEMPLATES = Path(__file__).with_name("templates")
 class ReportParams:
     errors: Annotated[int, Field(ge=0)]  # mistakes that the page shows of each split
     slice_columns: list[str] | None  # of download.keep_columns; None: all of them
-
-
-def columns_to_slice(wanted: Sequence[str] | None, available: Sequence[str]) -> list[str]:
-    """Returns the kept columns to slice by.
-
-    Raises:
-        BadInput: one that is wanted was not kept.
-    """
-    if lacking := [name for name in wanted or [] if name not in available]:
-        raise BadInput(
-            f"params.yaml: report.slice_columns: {lacking[0]!r} is not in download.keep_columns; add it there"
-        )
-    return list(available if wanted is None else wanted)
 
 
 def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:

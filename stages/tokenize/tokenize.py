@@ -17,8 +17,8 @@ from tqdm import tqdm
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
-from stages.shared.runtime.publish import publish, write_records
-from stages.shared.runtime.splits import add_split, load_splits, stream_rows
+from stages.shared.runtime.publish import publish, write_json, write_records
+from stages.shared.runtime.splits import LIMIT_FILE, add_split, load_splits, stream_rows
 from stages.shared.runtime.terminal import warn
 from stages.tokenize.checkpoint import COUNT_EOS, count_ends, load_tokenizer
 
@@ -73,6 +73,7 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
                     f"tokenize: {facts[-1]['truncated']} of {examples} {name} examples ({facts[-1]['share']:.1%}) "
                     f"are longer than tokenize.max_length {p.max_length} and were cut"
                 )
+        write_json(tokenized / LIMIT_FILE, {"max_length": p.max_length})
         write_records(truncation, "splits", facts)
 
 

@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from stages.shared.model.collectives import broadcast, gather
 from stages.shared.runtime.rank import rank, world_size
+from stages.shared.runtime.terminal import warn
 
 if TYPE_CHECKING:
     from stages.train.trainer import ResumableTrainer
@@ -75,7 +76,13 @@ class Timer(TrainerCallback):
 
 
 class Live(TrainerCallback):
-    """Writes the loss so far where it can be watched while the training runs; no artifact, and nothing reads it."""
+    """Writes how far the training is where it can be watched; no artifact, and nothing reads it.
+
+    Where no terminal shows a progress bar, it says so in a line a minute too.
+    """
+
+    COLUMNS = ("step", "train_loss", "epoch", "examples_per_second", "minutes_left")
+    SECONDS = 60.0  # between two lines
 
     def __init__(self, trainer: "ResumableTrainer", file: Path) -> None:
         self.trainer, self.file = trainer, file
@@ -83,21 +90,37 @@ class Live(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Starts the file anew, or keeps the rows of the steps that a resumed run does not repeat."""
         self.every = max(1, state.max_steps // LIVE_ROWS)
+        self.first_step, self.start = state.global_step, time.monotonic()
+        self.said = self.wrote = self.start
+        header = ",".join(self.COLUMNS)
         try:
-            rows = self.file.read_text(encoding="utf-8").splitlines()[1:]
-            kept = [row for row in rows if int(row.partition(",")[0]) <= state.global_step]
+            found, *rows = self.file.read_text(encoding="utf-8").splitlines()
+            kept = [row for row in rows if found == header and int(row.partition(",")[0]) <= state.global_step]
         except (OSError, ValueError):  # none yet, or none of ours
             kept = []
-        self.file.write_text("\n".join(["step,train_loss", *kept, ""]), encoding="utf-8")
+        self.file.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.total, self.steps = self.trainer.loss_sum.item(), self.trainer.loss_steps
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.every == 0:
-            total, steps = self.trainer.loss_sum.item(), self.trainer.loss_steps
-            with self.file.open("a", encoding="utf-8") as stream:
-                # of several processes, what this one's share of the examples says
-                loss = (total - self.total) * world_size() / (steps - self.steps)
-                stream.write(f"{state.global_step},{loss:.6f}\n")
-            self.total, self.steps = total, steps
+        now = time.monotonic()
+        if state.global_step % self.every and now - self.wrote < self.SECONDS:
+            return
+        self.wrote = now
+        total, steps = self.trainer.loss_sum.item(), self.trainer.loss_steps
+        # of several processes, what this one's share of the examples says
+        loss = (total - self.total) * world_size() / (steps - self.steps)
+        self.total, self.steps = total, steps
+        done, seconds = state.global_step - self.first_step, max(now - self.start, 1e-9)
+        rate = done * self.trainer.order.batch_size / seconds
+        left = (state.max_steps - state.global_step) * seconds / done / 60
+        epoch = math.ceil(state.epoch or 0)
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{state.global_step},{loss:.6f},{epoch},{rate:.1f},{left:.1f}\n")
+        if now - self.said >= self.SECONDS and not sys.stderr.isatty():
+            self.said = now
+            warn(
+                f"train: epoch {epoch}/{math.ceil(args.num_train_epochs)}, step {state.global_step}/{state.max_steps}, "
+                f"loss {loss:.4f}, {rate:.1f} examples/s, {left:.0f} min left"
+            )

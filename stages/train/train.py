@@ -1,6 +1,7 @@
 """train: data/tokenized/, data/raw/task.json, models/pretrained/ -> models/finetuned/, metrics/history.csv and more."""
 
 import csv
+import json
 import shutil
 import sys
 import warnings
@@ -28,7 +29,8 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.runtime.rank import rank
 from stages.shared.runtime.run_stage import SCRATCH
-from stages.shared.runtime.splits import load_splits
+from stages.shared.runtime.splits import LIMIT_FILE, load_splits
+from stages.shared.task.asked import check_asked
 from stages.shared.task.metrics import check_metrics
 from stages.shared.task.task import Task, read_task
 from stages.train.checkpoints import discard, run_folder
@@ -74,6 +76,7 @@ class TrainFiles:
     history: Path = Path("metrics/history.csv")
     selection: Path = Path("metrics/selection.json")
     environment: Path = Path("metrics/environment.json")
+    params: Path = Path("params.yaml")  # what evaluate and report ask is refused before the training
     scratch: Path = SCRATCH / "train"  # where its checkpoints are until it has ended
 
 
@@ -91,6 +94,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     task = read_task(files.task)
     check_metrics(task)
     splits = load_splits(files.tokenized)
+    check_asked(files.params, task, splits)
     validation = next(name for name in splits if name.startswith("validation"))
     facts = environment(device, p.arithmetic, p.threads)
     same_everywhere(facts | {"train": asdict(p)})
@@ -139,7 +143,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
         facts_out,
     ):
         save_for_use(trainer.model, model)
-        copy_tokenizer(files.pretrained, model)
+        copy_tokenizer(files.pretrained, model, json.loads((files.tokenized / LIMIT_FILE).read_text())["max_length"])
         with epochs.open("wb") as file:  # `np.save` would add its own ending to the name
             np.save(file, np.stack(trainer.epochs))
         write_history(history, trainer.history)
@@ -217,11 +221,18 @@ def training_arguments(p: TrainParams, device: torch.device, run: Path) -> Train
     return arguments
 
 
-def copy_tokenizer(pretrained_dir: Path, target: Path) -> None:
-    """Copies the tokenizer's files as they are: saving them anew would add the last padding and truncation used."""
+def copy_tokenizer(pretrained_dir: Path, target: Path, max_length: int) -> None:
+    """Copies the tokenizer's files as they are, but for the length to which it cuts: that is the trained model's.
+
+    Whoever loads it cuts texts with `truncation=True` where they were cut for the training and for every score; the
+    checkpoint's own limit may be another, or none. Saving the tokenizer anew would add the padding that was used last.
+    """
     for file in sorted(pretrained_dir.iterdir()):
         if file.name != "config.json" and not file.name.startswith("model"):
             shutil.copyfile(file, target / file.name)
+    file = target / "tokenizer_config.json"
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    write_json(file, stored | {"model_max_length": max_length})
 
 
 def write_history(file: Path, rows: list[dict[str, float]]) -> None:

@@ -31,16 +31,33 @@ def read_params(section: str, schema: type[Params], file: Path = PARAMS_FILE) ->
     Raises:
         BadInput: the file is no YAML, the section is missing, or a key is unknown, missing, mistyped or out of range.
     """
+    return fill_section(schema, read_document(file).get(section), f"{file.name}: {section}")
+
+
+def read_document(file: Path = PARAMS_FILE) -> Mapping[Any, Any]:
+    """Reads a params.yaml; one that is no mapping of sections counts as one without any.
+
+    Raises:
+        BadInput: it is not there, or no YAML.
+    """
     try:
         document = YAML(typ="safe", pure=True).load(file)
     except FileNotFoundError:
         raise BadInput(f"{file.name}: not found; run the stage from the project's root folder") from None
     except YAMLError as error:
         raise BadInput(f"{file.name}: not valid YAML: {' '.join(str(error).split())}") from None
-    values = document.get(section) if isinstance(document, Mapping) else None
+    return document if isinstance(document, Mapping) else {}
+
+
+def fill_section(schema: type[Params], values: Any, place: str) -> Params:
+    """Makes an instance of `schema` of the section at `place`, such as `params.yaml: train`.
+
+    Raises:
+        BadInput: it is no section, or a key is unknown, missing, mistyped or out of range.
+    """
     if not isinstance(values, Mapping):
-        raise BadInput(f"{file.name}: {section}: expected a section with the keys {', '.join(_names(schema))}")
-    return fill(schema, values, f"{file.name}: {section}")
+        raise BadInput(f"{place}: expected a section with the keys {', '.join(_names(schema))}")
+    return fill(schema, values, place)
 
 
 def fill(schema: type[Params], values: Mapping[Any, Any], place: str) -> Params:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,8 +31,18 @@ def publish(*targets: Path) -> Iterator[list[Path]]:
                 raise OSError(errno.ENOSPC, "No space left on device") from error
             raise
         for partial, target in zip(partials, targets, strict=True):
+            make_readable(partial)
             remove(target)
             partial.rename(target)
+
+
+def make_readable(path: Path) -> None:
+    """Gives files the rights that this user's new files have: some libraries write theirs for the owner alone."""
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(0o666 & ~mask)
 
 
 def is_full_disk(error: Exception, folder: Path) -> bool:

@@ -15,6 +15,7 @@ from stages.shared.runtime.params import read_params
 from stages.shared.runtime.parent import die_with_parent
 from stages.shared.runtime.publish import is_full_disk, write_json
 from stages.shared.runtime.rank import is_worker, rank, record
+from stages.shared.runtime.sections import check_sections
 from stages.shared.runtime.snapshot import refuse_changes, snapshot
 from stages.shared.runtime.terminal import warn
 
@@ -53,6 +54,8 @@ def run_stage(
         # before anything is read: what the stage works with is then what is compared at its end
         inputs = snapshot(name) if rank() == 0 else {}
         p, execution = read_params(name, schema), read_params("execution", Execution)
+        if rank() == 0:
+            check_sections()
         if launcher is not None and launcher.start(name, p, execution):
             return
         with alone(name, inputs):

@@ -13,6 +13,7 @@ from datasets import Dataset, Features, load_from_disk
 BATCH = 1000  # rows that `save_splits` writes at once
 DATA = "data-00000-of-00001.arrow"
 NAMES = "dataset_dict.json"
+LIMIT_FILE = "limit.json"  # in data/tokenized: `max_length`, the tokens to which every example was cut
 
 
 def save_splits(splits: Mapping[str, Dataset], folder: Path) -> None:

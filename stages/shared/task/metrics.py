@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
 from stages.shared.runtime.errors import BadInput
@@ -259,8 +259,8 @@ def greater_is_better(name: str) -> bool:
     return name != "loss" and (METRICS | PROBABILITY_METRICS)[name].greater_is_better
 
 
-def name_type(*tables: Mapping[str, Any]) -> BeforeValidator:
-    """Makes the type of a parameter that is a name in some tables; a `Literal` would repeat them."""
+def name_type(*tables: Mapping[str, Any]) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Makes the annotations of a parameter that is a name in some tables; a `Literal` would repeat them."""
 
     def known(name: Any) -> Any:
         names = [entry for table in tables for entry in table]
@@ -269,10 +269,10 @@ def name_type(*tables: Mapping[str, Any]) -> BeforeValidator:
             raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
         return name
 
-    return BeforeValidator(known)
+    return BeforeValidator(known), WithJsonSchema({"enum": [name for table in tables for name in table]})
 
 
-MetricName = Annotated[str, name_type(METRICS)]
+MetricName = Annotated[str, *name_type(METRICS)]
 
 
 def check_metrics(task: Task, key: str = "download.metrics") -> None:

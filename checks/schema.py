@@ -1,0 +1,81 @@
+"""Writes params.schema.json: what params.yaml may hold, for editors and for the check that every run begins with.
+
+    python -m checks.schema
+
+It is generated from the dataclasses in which each stage declares its parameters: run it after you have changed one, or
+have added a stage. Editors that know YAML's language server complete and check params.yaml by it.
+Exit status: 0; 1 with one line on stderr when a stage has no such dataclass.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from checks import cli
+from checks.lock import read_parameters, read_stages
+from checks.rules import RebuiltRule, Rule
+from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.publish import write_json
+from stages.shared.runtime.sections import SCHEMA_FILE
+from stages.shared.runtime.terminal import say
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def make_schema(root: Path) -> dict[str, Any]:
+    """Returns the JSON schema of a project's params.yaml: a section for each stage that is made of code in stages/.
+
+    Raises:
+        Unanswerable: dvc.yaml cannot be read, or a stage lacks its dataclass.
+    """
+    stages = [name for name in read_stages(root, read_parameters(root)) if (root / "stages" / name).is_dir()]
+    sections = {name: section_of(declared(name)) for name in stages} | {"execution": section_of(Execution)}
+    gate = {"type": "array", "items": {"anyOf": [section_of(RebuiltRule), section_of(Rule)]}}
+    return {
+        "$schema": DRAFT,
+        "title": "params.yaml",
+        "type": "object",
+        "properties": {**sections, "gate": gate},
+        "required": list(sections),
+    }
+
+
+def declared(stage: str) -> type[Any]:
+    """Returns the dataclass of a stage's parameters, by its name."""
+    module, name = f"stages.{stage}.{stage}", f"{stage.capitalize()}Params"
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        raise cli.Unanswerable(f"{module}: no dataclass {name}; docs/architecture.md says what a stage has") from None
+
+
+def section_of(dataclass: type[Any]) -> dict[str, Any]:
+    """Returns the JSON schema of a section, without the titles that repeat its keys."""
+    return dict(_without_titles(TypeAdapter(dataclass).json_schema()))
+
+
+def _without_titles(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _without_titles(inner) for name, inner in node.items() if name != "title"}
+    return [_without_titles(inner) for inner in node] if isinstance(node, list) else node
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the file and returns the exit status."""
+    cli.make_parser("schema", __doc__).parse_args(arguments)
+
+    def ask(repo: Any) -> int:
+        root = Path(repo.root_dir)
+        write_json(root / SCHEMA_FILE, make_schema(root))
+        say(f"schema: {SCHEMA_FILE}")
+        return 0
+
+    return cli.answer("schema", ask, unanswered=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
