@@ -50,11 +50,13 @@ def metric_intervals(
     resamples: int,
     seed: int,
     groups: np.ndarray | None = None,
+    losses: Sequence[np.ndarray] | None = None,
 ) -> dict[str, MetricInterval]:
     """Returns an interval for each metric of the task and for the loss, or why there is none.
 
     Args:
         labels, logits, groups: as in `bootstrap.bootstrap_intervals`: of one model, or of two for their difference.
+        losses: of each model's examples, as `tables.example_losses` has them, where they are known already.
     """
     predictions = [task.problem.predict(one) for one in logits]
     names = (*task.metrics, "loss")
@@ -78,7 +80,8 @@ def metric_intervals(
             low, high = scored[name]
             found[name] = _checked(min(drawn[name].low, low), max(drawn[name].high, high), "bootstrap")
     if len(found) < len(names):
-        models = [dict(influences(task, labels, one)) for one in logits]
+        known = losses if losses is not None else [example_losses(task, one, labels) for one in logits]
+        models = [dict(influences(task, labels, *one)) for one in zip(logits, known, strict=True)]
         for name in names:
             if name not in found:
                 reach = unseen(task, name, labels, logits, confidence, seed, groups) if len(logits) == 2 else 0.0
