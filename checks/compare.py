@@ -200,9 +200,10 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
         exact = "" if split.p_value is None else f"; McNemar's exact test: p = {split.p_value:.3g}"
         lines.append(f"flips: {flips}{exact}")
         if not sum(split.flips.values()):
-            unseen = 100 * unseen_flips(split.examples, 1 - alpha)
+            unseen = 100 * unseen_flips(split.groups or split.examples, 1 - alpha)
+            new = "examples" if split.groups is None else "groups"
             lines.append(
-                f"no flip here; of new examples up to {unseen:.1f} % may flip (at {100 * (1 - alpha):g} % confidence)"
+                f"no flip here; of new {new} up to {unseen:.1f} % may flip (at {100 * (1 - alpha):g} % confidence)"
             )
     reasons: dict[str, list[str]] = {}
     for one in split.differences:

@@ -14,7 +14,6 @@ from scipy.special import ndtri
 from checks.swaps import PairedPredictions, mcnemar, swap_p_values
 from stages.evaluate.confidence import MetricInterval, metric_intervals
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.tables import example_losses
 from stages.shared.task.metrics import METRICS, greater_is_better
 from stages.shared.task.task import Task
 
@@ -127,6 +126,7 @@ def paired_intervals(pair: PairedPredictions, p: EvaluateParams, alpha: float) -
         resamples=p.resamples,
         seed=p.seed,
         groups=pair.groups,
+        losses=pair.losses,
     )
 
 
@@ -209,7 +209,7 @@ def loss_from_flips(pair: PairedPredictions) -> float | None:
     """Returns the share of the loss's change that the flipped examples make up; None for a regression, or no change."""
     if pair.task.problem.numeric:
         return None
-    old, new = (example_losses(pair.task, one, pair.labels) for one in (pair.before, pair.after))
+    old, new = pair.losses
     change, flipped = new - old, flip_kinds(pair) != ""
     return float(change[flipped].sum() / change.sum()) if change.sum() and flipped.any() else None
 

@@ -13,6 +13,7 @@ The accuracy needs no draws: its swaps are binomial, which is McNemar's exact te
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import bdtr
@@ -38,6 +39,11 @@ class PairedPredictions:
     before: np.ndarray  # the first model's logits, float32[examples, columns]
     after: np.ndarray  # the second model's
     groups: np.ndarray | None = None  # int64[examples]: which are drawn and swapped together, from 0; None: each alone
+
+    @cached_property
+    def losses(self) -> list[np.ndarray]:
+        """Each model's loss of each example, float64[examples]; of many classes it is what takes the longest."""
+        return [example_losses(self.task, one, self.labels) for one in (self.before, self.after)]
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def swapped_sums(pair: PairedPredictions) -> list[Sums]:
     logits = (pair.before, pair.after)
     predictions = [task.problem.predict(one) for one in logits]
     forms = {name: METRICS[name].resampled for name in task.metrics}
-    losses = [example_losses(task, one, labels)[:, np.newaxis] for one in logits]
+    losses = [one[:, np.newaxis] for one in pair.losses]
     found = [_sums(pair, losses, {"loss": lambda sums: sums[:, 0] / len(labels)})]
     if counted := {name: form for name, form in forms.items() if isinstance(form, OverCounts)}:
         found.append(_sums_of_counts(pair, predictions, counted))

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import compare_scale
 from checks import compare
 from tests.predictions import branch, labels_of, logits_of, make, repro, warn
 from tests.project import Project
@@ -433,3 +435,12 @@ def test_examples_of_one_group_are_drawn_and_swapped_together(
     assert together["differences"][1]["withheld"] == "17 groups; an interval takes 20"
     assert compare.main(["main", "grouped"]) == 0
     assert "the examples come in 17 groups, which are drawn and swapped whole" in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("case", compare_scale.CASES, ids=lambda case: case.name)
+def test_what_the_benchmark_compares_can_be_compared(tmp_path: Path, case: compare_scale.Case) -> None:
+    small = replace(case, rows=600)
+    compare_scale.make(str(tmp_path), small)
+    run = compare_scale.compare(tmp_path, small)
+    assert run["processor_seconds"] > 0 and 0 < run["peak_mib"] < compare_scale.MOST_MIB

@@ -15,10 +15,11 @@ from sklearn import metrics as reference
 
 from stages.evaluate import score_warnings
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
+from stages.evaluate.confidence import probability_interval
 from stages.evaluate.evaluate import EvaluateFiles, evaluate
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import HEADERS
-from stages.evaluate.probabilities import average_precision, probability_influence, roc_auc
+from stages.evaluate.probabilities import average_precision, probability_influence, roc_auc, unseen_ends
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.asked import chosen_splits, extra_metrics
 from stages.shared.task.metrics import METRICS, check_metrics
@@ -252,6 +253,52 @@ def test_an_influence_is_what_more_of_an_example_does(metric: Any) -> None:
         times[chosen] += 1
         more = metric(np.repeat(scores, times), np.repeat(carry, times))[0]
         assert (more - value) * 400 * 40 == pytest.approx(influence[chosen], abs=0.01)
+
+
+def test_examples_that_a_sample_missed_are_weighted_as_scikit_learn_does() -> None:
+    """Of 12 examples with the label and 28 without it, Wilson leaves 24.2 % and 12.1 % to those that look otherwise."""
+    generator = np.random.default_rng(0)
+    labels = (np.arange(40) < 12).astype(np.int64)
+    chance = 1 / (1 + np.exp(-generator.normal(3.0 * labels - 1.5)))
+    logits = np.log(np.stack([1 - chance, chance], axis=1))
+    scores_of = {
+        "roc_auc": reference.roc_auc_score,
+        "average_precision": reference.average_precision_score,
+        "brier_score": lambda truth, chance, sample_weight: np.average((truth - chance) ** 2, weights=sample_weight),
+    }
+    for name, score_of in scores_of.items():
+        changes = []
+        for label, share in ((1, 0.24249), (0, 0.12065)):
+            side = labels == label
+            moved = np.full((~side).sum(), share * side.sum() / (~side).sum())
+            truth, seen = np.append(labels, np.full(len(moved), label)), np.append(chance, chance[~side])
+            weights = np.append(np.where(side, 1 - share, 1.0), moved)
+            changes.append(
+                score_of(truth, seen, sample_weight=weights) - score_of(labels, chance, sample_weight=np.ones(40))
+            )
+        low, high = unseen_ends(PAIR_TASK, name, labels, logits, 0.5, 0.95)
+        reach = float(np.hypot(*changes))
+        expected = (0.5, 0.5 + reach) if name == "brier_score" else (0.5 - reach, 0.5)
+        assert (low, high) == pytest.approx(expected, abs=1e-4), name
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+def test_a_perfect_ranking_has_an_interval_and_is_less_sure_of_few_examples(name: str) -> None:
+    lows = []
+    for examples in (30, 100, 1000):
+        labels = (np.arange(examples) % 3 == 0).astype(np.int64)
+        value, interval = probability_interval(PAIR_TASK, name, labels, np.eye(2)[labels] * 3, 0.95)
+        assert value == interval.high == 1 and interval.low is not None
+        lows.append(interval.low)
+    assert 0.5 < lows[0] < lows[1] < lows[2] < 1
+
+
+def test_no_brier_score_is_above_the_worst() -> None:
+    """One wrong answer of thirty: its logarithm's interval would end far above 1."""
+    labels = np.arange(30) % 2
+    logits = np.eye(2)[np.where(np.arange(30) == 4, 1 - labels, labels)] * 6
+    _, interval = probability_interval(PAIR_TASK, "brier_score", labels, logits, 0.95)
+    assert interval.high == 1.0
 
 
 @pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification"])

@@ -9,9 +9,20 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
-from checks.paired import ALPHA, checked_margin, compare_split, detectable, holm, judged, loss_from_flips, verdict
+from checks import swaps as module
+from checks.paired import (
+    ALPHA,
+    checked_margin,
+    compare_split,
+    detectable,
+    holm,
+    judged,
+    loss_from_flips,
+    paired_intervals,
+    verdict,
+)
 from checks.swaps import PairedPredictions, Sums, mcnemar, p_values, swap_p_values, swapped_sums
-from stages.evaluate.confidence import MetricInterval
+from stages.evaluate.confidence import MetricInterval, metric_intervals
 from stages.evaluate.params import EvaluateParams
 from tests.test_statistics import CLASSES, NUMBERS, SETS, draw, make_task, value
 
@@ -108,6 +119,20 @@ def test_how_much_of_the_loss_flips_make_up() -> None:
     labels = np.array([0, 1])
     assert loss_from_flips(PairedPredictions(task, labels, before, after)) == pytest.approx(flip / (flip + other))
     assert loss_from_flips(PairedPredictions(task, labels, before, before)) is None
+
+
+def test_the_losses_of_two_models_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million examples with fifty classes they are most of the time of a comparison."""
+    task = make_task(CLASSES)
+    labels, logits = draw(task, 200, models=2)
+    computed = []
+    inner = module.example_losses
+    monkeypatch.setattr(module, "example_losses", lambda *given: computed.append(1) or inner(*given))
+    pair = PairedPredictions(task, labels, *logits)
+    compare_split("validation", pair, PARAMS, 0.05, {})
+    assert len(computed) == 2
+    known = paired_intervals(pair, PARAMS, 0.05)
+    assert known == metric_intervals(task, labels, logits, confidence=0.95, resamples=1000, seed=0)
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])

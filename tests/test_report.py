@@ -37,7 +37,7 @@ from stages.report.card import KNOWN_WEIGHTS
 from stages.report.figures import learning_curves, most_frequent
 from stages.report.inputs import SECTIONS, ReportFiles, read_run
 from stages.report.markdown import plain
-from stages.report.page import matrix_of
+from stages.report.page import matrix_of, with_intervals
 from stages.report.report import ReportParams, columns_to_slice, report
 from stages.report.slices import (
     MOST_VALUES,
@@ -457,15 +457,33 @@ def test_no_slice_by_label_is_called_worse(tmp_path: Path) -> None:
 
 def test_the_scores_of_a_label_have_wilsons_intervals() -> None:
     score = ClassScore("a", actual=40, predicted=50, found=30)
-    ends = score.intervals(0.95, 1.0)
+    ends = score.intervals(0.95)
     assert ends["recall"] == pytest.approx(tuple(binomtest(30, 40).proportion_ci(method="wilson")))
     assert ends["precision"] == pytest.approx(tuple(binomtest(30, 50).proportion_ci(method="wilson")))
     assert ends["f1"] is not None and ends["f1"][0] < score.f1 < ends["f1"][1]
-    wider = score.intervals(0.95, 0.25)["recall"]
+    wider = score.intervals(0.95, {"precision": 1.0, "recall": 0.25, "f1": 1.0})["recall"]
     assert (
         wider is not None and ends["recall"] is not None and wider[0] < ends["recall"][0] < ends["recall"][1] < wider[1]
     )
-    assert ClassScore("b", actual=3, predicted=0, found=0).intervals(0.95, 1.0)["precision"] is None
+    assert ClassScore("b", actual=3, predicted=0, found=0).intervals(0.95)["precision"] is None
+
+
+def test_a_label_whose_mistakes_come_in_groups_has_wider_intervals_than_one_whose_mistakes_do_not(
+    tmp_path: Path,
+) -> None:
+    """Of forty groups of ten, half of either label, eight have all of b wrong; as many of a are wrong, anywhere."""
+    groups, labels = np.arange(400) // 10, np.arange(400) % 2
+    wrong = (labels == 1) & (groups < 8)
+    wrong[np.flatnonzero(labels == 0)[::5]] = True
+    task = of(CLASSES, "a", "b")
+    found = answers(task, labels, np.eye(2)[labels ^ wrong], tmp_path)
+    spans = {}
+    for kind, drawn in (("alone", None), ("whole", groups)):
+        for score, ends in with_intervals(task, found, drawn, 0.95):
+            assert ends["recall"] is not None and score.recall == 0.8
+            spans[kind, score.name] = ends["recall"][1] - ends["recall"][0]
+    assert spans["whole", "b"] > 2 * spans["alone", "b"]
+    assert spans["whole", "a"] < 1.1 * spans["alone", "a"]
 
 
 def test_a_path_outside_the_project_is_no_title(tmp_path: Path) -> None:

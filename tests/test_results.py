@@ -19,7 +19,17 @@ def test_a_table_that_was_edited_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train_throughput", "bert_base", "predict_throughput", "startup", "noop", "scale", "mrpc"]
+    "name",
+    [
+        "train_throughput",
+        "bert_base",
+        "predict_throughput",
+        "startup",
+        "noop",
+        "scale",
+        "mrpc",
+        "compare_scale",
+    ],
 )
 def test_every_question_has_its_table(name: str) -> None:
     assert name in {found[1] for found in PLACE.finditer(TEXT)}

@@ -15,7 +15,7 @@ from stages.evaluate.confidence import is_share, metric_intervals, unseen, why_w
 from stages.evaluate.constant import constant_scores
 from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, influences, student_interval
 from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
-from stages.evaluate.tables import Table, tabulate
+from stages.evaluate.tables import Table, example_losses, tabulate
 from stages.shared.task.metrics import METRICS, OverCounts
 from stages.shared.task.scorer import score
 from stages.shared.task.task import Task
@@ -108,7 +108,7 @@ def test_the_interval_is_about_the_score(problem: str, columns: int) -> None:
         assert interval.low < scores[0][name] < interval.high
     for name, interval in intervals(task, labels, [one, two], 200, 0).items():
         assert interval.low < scores[1][name] - scores[0][name] < interval.high
-    for name, (own, _) in influences(task, labels, one):
+    for name, (own, _) in influences(task, labels, one, example_losses(task, one, labels)):
         assert own == pytest.approx(scores[0][name], abs=1e-6)
 
 
@@ -143,7 +143,7 @@ def test_an_influence_is_what_an_example_left_out_takes_away(name: str) -> None:
     """Times n - 1, and up to terms of 1 / n: the jackknife."""
     task = make_task(NUMBERS)
     labels, (logits,) = draw(task, 400)
-    own, influence = dict(influences(task, labels, logits))[name]
+    own, influence = dict(influences(task, labels, logits, example_losses(task, logits, labels)))[name]
     assert own == pytest.approx(value(name, task, labels, logits), abs=1e-6)  # SciPy's, of float32
     assert influence.mean() == pytest.approx(0.0, abs=1e-9)
     left_out = [value(name, task, np.delete(labels, row), np.delete(logits, row, axis=0)) for row in range(400)]

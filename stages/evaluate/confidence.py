@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from stages.evaluate.bootstrap import Interval, bootstrap_intervals
 from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, Influence, influences, of_means, student_interval
-from stages.evaluate.probabilities import probability_influence
+from stages.evaluate.probabilities import highest, probability_influence, unseen_ends
 from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
 from stages.evaluate.ranks import spearman_influence
 from stages.evaluate.tables import example_losses
@@ -50,11 +50,13 @@ def metric_intervals(
     resamples: int,
     seed: int,
     groups: np.ndarray | None = None,
+    losses: Sequence[np.ndarray] | None = None,
 ) -> dict[str, MetricInterval]:
     """Returns an interval for each metric of the task and for the loss, or why there is none.
 
     Args:
         labels, logits, groups: as in `bootstrap.bootstrap_intervals`: of one model, or of two for their difference.
+        losses: of each model's examples, as `tables.example_losses` has them, where they are known already.
     """
     predictions = [task.problem.predict(one) for one in logits]
     names = (*task.metrics, "loss")
@@ -67,7 +69,7 @@ def metric_intervals(
             task, labels, predictions, confidence=confidence, resamples=resamples, seed=seed, groups=groups
         )
         formulas = {name: form.formula for name, form in counted.items()}
-        scored = score_intervals(task, labels, predictions, formulas, confidence)
+        scored = score_intervals(task, labels, predictions, formulas, confidence, groups)
     found: dict[str, MetricInterval] = {}
     for name in names:
         if is_share(task, name):
@@ -78,10 +80,11 @@ def metric_intervals(
             low, high = scored[name]
             found[name] = _checked(min(drawn[name].low, low), max(drawn[name].high, high), "bootstrap")
     if len(found) < len(names):
-        models = [dict(influences(task, labels, one)) for one in logits]
+        known = losses if losses is not None else [example_losses(task, one, labels) for one in logits]
+        models = [dict(influences(task, labels, *one)) for one in zip(logits, known, strict=True)]
         for name in names:
             if name not in found:
-                reach = unseen(task, name, labels, logits, confidence, seed) if len(logits) == 2 else 0.0
+                reach = unseen(task, name, labels, logits, confidence, seed, groups) if len(logits) == 2 else 0.0
                 found[name] = _by_influence(name, [one[name] for one in models], reach, confidence, groups)
     return {name: found[name] for name in names}
 
@@ -107,7 +110,7 @@ def probability_interval(
     confidence: float,
     groups: np.ndarray | None = None,
 ) -> tuple[float, MetricInterval]:
-    """Returns a metric of probabilities and its interval: Student's, from each example's influence.
+    """Returns a metric of probabilities and its interval: Student's, and never narrower than `unseen_ends` says.
 
     Args:
         labels, groups: as in `bootstrap.bootstrap_intervals`.
@@ -117,8 +120,12 @@ def probability_interval(
     reason = why_withheld(task, name, labels, [task.problem.predict(logits)], groups)
     if reason is not None:
         return value, MetricInterval(None, None, "student", reason)
+    low, high = unseen_ends(task, name, labels, logits, value, confidence, groups)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return value, _checked(*student_interval(value, influence, scale, confidence, groups), "student")
+        ends = student_interval(value, influence, scale, confidence, groups)
+    if np.isfinite(ends).all():  # a perfect ranking lies at the end of Student's scale
+        low, high = min(low, ends[0]), max(high, ends[1])
+    return value, _checked(max(low, 0.0), min(high, highest(task, name)), "student")
 
 
 def is_share(task: Task, name: str) -> bool:
@@ -149,32 +156,48 @@ def why_withheld(
         wrong = np.zeros(len(labels), dtype=bool)
         for one in predictions:
             wrong |= ~task.problem.right(one, labels)
-        few = int(wrong.sum())
+        few = _drawn_with(wrong, groups)
         if few < FEWEST_WRONG:
-            return f"{few} wrong answers carry the loss; its interval takes {FEWEST_WRONG}"
+            what = "wrong answers" if groups is None else "groups with wrong answers"
+            return f"{few} {what} carry the loss; its interval takes {FEWEST_WRONG}"
         return None
-    sizes = task.classification.tally(labels, task.columns)
-    rarest = int(sizes.argmin())
+    carried = (task.classification.carries(labels, column) for column in range(task.columns))
+    sizes = [_drawn_with(where, groups) for where in carried]
+    rarest = int(np.argmin(sizes))
     if sizes[rarest] < FEWEST_OF_A_CLASS:
+        what = "examples of" if groups is None else "groups with"
         label = task.label_names[rarest]
-        return f"{sizes[rarest]} examples of {label!r}; an interval takes {FEWEST_OF_A_CLASS} of each label"
+        return f"{sizes[rarest]} {what} {label!r}; an interval takes {FEWEST_OF_A_CLASS} of each label"
     return None
 
 
+def _drawn_with(where: np.ndarray, groups: np.ndarray | None) -> int:
+    """Counts the examples that bool[examples] is true of; where they come in groups, the groups that have one."""
+    return int(where.sum()) if groups is None else len(np.unique(groups[where]))
+
+
 def unseen(
-    task: Task, name: str, labels: np.ndarray, logits: Sequence[np.ndarray], confidence: float, seed: int
+    task: Task,
+    name: str,
+    labels: np.ndarray,
+    logits: Sequence[np.ndarray],
+    confidence: float,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> float:
     """Returns how far a difference of means or correlations may be off by changed answers of which a sample has none.
 
-    A sample may miss as many as Tango's interval says of no flips. Such an example is taken to get another example's
-    answer. (Metrics of counts know their flips by class, in `proportions`.)
+    A sample may miss as many as Tango's interval says of no flips, in so many examples, or groups where there are such.
+    An example of that kind is taken to get another example's answer. (Metrics of counts know their flips by class, in
+    `proportions`.)
     """
     if name != "loss" and isinstance(METRICS[name].resampled, OverCounts):
         return 0.0
     z = float(ndtri((1 + confidence) / 2))
     order = np.random.default_rng(seed).permutation(len(labels))
     effects = [_effect_of_changing(task, name, labels, one, one[order]) for one in logits]
-    return z**2 / (len(labels) + z**2) * float(np.mean(effects))
+    drawn = len(labels) if groups is None else int(groups.max()) + 1
+    return z**2 / (drawn + z**2) * float(np.mean(effects))
 
 
 def _effect_of_changing(task: Task, name: str, labels: np.ndarray, logits: np.ndarray, shuffled: np.ndarray) -> float:

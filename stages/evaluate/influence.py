@@ -18,7 +18,6 @@ import numpy as np
 from scipy.special import stdtrit
 
 from stages.evaluate.ranks import spearman_influence
-from stages.evaluate.tables import example_losses
 from stages.shared.task.metrics import METRICS, OverCounts, OverMeans
 from stages.shared.task.task import Task
 
@@ -36,8 +35,14 @@ FISHER: Scale = (
 )
 
 
-def influences(task: Task, labels: np.ndarray, logits: np.ndarray) -> Iterator[tuple[str, Influence]]:
-    """Yields each metric of the task that is a mean or a correlation, and the loss."""
+def influences(
+    task: Task, labels: np.ndarray, logits: np.ndarray, losses: np.ndarray
+) -> Iterator[tuple[str, Influence]]:
+    """Yields each metric of the task that is a mean or a correlation, and the loss.
+
+    Args:
+        losses: of each example, as `tables.example_losses` has them.
+    """
     predictions = task.problem.predict(logits)
     for name in task.metrics:
         form = METRICS[name].resampled
@@ -45,7 +50,6 @@ def influences(task: Task, labels: np.ndarray, logits: np.ndarray) -> Iterator[t
             yield name, of_means(form, labels, predictions)
         elif not isinstance(form, OverCounts):
             yield name, spearman_influence(labels, predictions)
-    losses = example_losses(task, logits, labels)
     yield "loss", (float(losses.mean()), losses - losses.mean())
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+from stages.shared.task.groups import effective_examples
 from stages.shared.task.metrics import Counts
 from stages.shared.task.task import Task
 
@@ -68,21 +69,27 @@ def score_intervals(
     predictions: Sequence[np.ndarray],
     formulas: Mapping[str, Formula],
     confidence: float,
+    groups: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Returns the interval of each metric of counts, for one model or for the second minus the first of two.
 
     Args:
         labels: as in `problem_types.Problem`, like each model's predictions.
+        groups: as in `bootstrap.bootstrap_intervals`; each class then counts as many examples as say as much if drawn
+            alone.
     """
     models = [ClassCounts.of(task, labels, one) for one in predictions]
     first, last = models[0], models[-1]
+    right = [one == labels for one in predictions]
+    changes = right[0] if len(models) == 1 else right[1].astype(np.int8) - right[0]
+    worth = np.ones(len(last.sizes)) if groups is None else _worth(task, labels, changes, confidence, groups)
     if len(models) == 1:
-        low, high = wilson_ends(last.right, last.sizes, confidence)
+        low, high = wilson_ends(last.right * worth, last.sizes * worth, confidence)
         down, up = last.moved(last.sizes * low - last.right), last.moved(last.sizes * high - last.right)
     else:
-        gained, lost = _flips(task, labels, predictions)
+        gained, lost = (_of_classes(task, labels, changes == change) for change in (1, -1))
         sizes = np.maximum(last.sizes, 1)
-        low, high = tango_ends(gained, lost, sizes, confidence)
+        low, high = tango_ends(gained * worth, lost * worth, sizes * worth, confidence)
         change = (gained - lost) / sizes
         # Lost by the second model, or else by the first: so neither is moved beyond perfection.
         down, up = last.moved((low - change) * last.sizes), first.moved((change - high) * first.sizes)
@@ -165,18 +172,28 @@ class ClassCounts:
         return both, self.confusion.sum(axis=0) + changed, self.right.sum() + moved
 
 
-def _flips(task: Task, labels: np.ndarray, predictions: Sequence[np.ndarray]) -> Ends:
-    """Returns how often the second model gains and loses an example of each class, float64[classes]."""
-    first, second = (one == labels for one in predictions)
-    found = []
-    for where in (second & ~first, first & ~second):
-        if task.problem.exclusive:
-            found.append(np.bincount(labels[where], minlength=task.columns))
-        else:
-            carried = labels > 0.5
-            found.append(np.concatenate([(where & carried).sum(axis=0), (where & ~carried).sum(axis=0)]))
-    gained, lost = (one.astype(np.float64) for one in found)
-    return gained, lost
+def _of_classes(task: Task, labels: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Counts the examples of each class that `where`, bool of the labels' shape, is true of: float64[classes]."""
+    if task.problem.exclusive:
+        return np.bincount(labels[where], minlength=task.columns).astype(np.float64)
+    carried = labels > 0.5
+    return np.concatenate([(where & carried).sum(axis=0), (where & ~carried).sum(axis=0)]).astype(np.float64)
+
+
+def _worth(task: Task, labels: np.ndarray, changes: np.ndarray, confidence: float, groups: np.ndarray) -> np.ndarray:
+    """Returns as how much of an example, drawn alone, one of each class counts: float64[classes], at most 1.
+
+    Args:
+        changes: of the labels' shape; whether each is right, or what the second model gains.
+    """
+    columns = range(task.columns)
+    carried = [task.classification.carries(labels, column) for column in columns]
+    if task.problem.exclusive:
+        parts = [(changes[where], groups[where]) for where in carried]
+    else:
+        sides = [*carried, *(~where for where in carried)]
+        parts = [(changes[where, place % task.columns], groups[where]) for place, where in enumerate(sides)]
+    return np.array([effective_examples(*part, confidence) / len(part[1]) if len(part[1]) else 1.0 for part in parts])
 
 
 def _reach(confidence: float) -> float:

@@ -17,13 +17,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
 from stages.report import figures
-from stages.report.answers import Answers, ClassScore, class_scores, confusion
+from stages.report.answers import Answers, ClassScore, class_scores, class_worths, confusion
 from stages.report.figures import Drawing
 from stages.report.inputs import RunSummary
 from stages.report.methods import describe_methods
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
-from stages.shared.task.groups import effective_examples
 from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
 
@@ -135,7 +134,7 @@ def describe_split(
         scores=scores_of(run, split),
         drawings=draw(run, answers),
         matrix=matrix_of(task, answers) if task.problem.exclusive else None,
-        classes=[] if numbers else with_intervals(class_scores(task, answers), answers, groups, run.confidence),
+        classes=[] if numbers else with_intervals(task, answers, groups, run.confidence),
         slicings=slicings,
         slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
         overall=float(np.mean(answers.certainty if numbers else answers.right, dtype=np.float64)),
@@ -145,11 +144,14 @@ def describe_split(
 
 
 def with_intervals(
-    scores: Sequence[ClassScore], answers: Answers, groups: np.ndarray | None, confidence: float
+    task: Task, answers: Answers, groups: np.ndarray | None, confidence: float
 ) -> list[tuple[ClassScore, dict[str, tuple[float, float] | None]]]:
     """Pairs every label's scores with their intervals; examples of one group count as what they say together."""
-    worth = 1.0 if groups is None else effective_examples(answers.right, groups, confidence) / len(answers)
-    return [(score, score.intervals(confidence, worth)) for score in scores]
+    scores = class_scores(task, answers)
+    if groups is None:
+        return [(score, score.intervals(confidence)) for score in scores]
+    worths = class_worths(task, answers, groups, confidence)
+    return [(score, score.intervals(confidence, worth)) for score, worth in zip(scores, worths, strict=True)]
 
 
 def scores_of(run: RunSummary, split: str) -> list[Score]:
