@@ -2,10 +2,10 @@
 
     python -m benchmarks.machines
 
-Trains the committed recipe for two epochs in a scratch clone of HEAD, then again as each variant has it, and compares weights and
-logits with the first. An older processor is played through the variables that the stages refuse, which are set behind
-the seal (stages/shared/runtime/environment.py) and before torch is imported. Writes benchmarks/results/machines.json;
-the README quotes it.
+Trains the committed recipe for two epochs in a scratch clone of HEAD, then again as each variant has it, and compares
+weights and logits with the first. An older processor is played through the variables that the stages refuse, which are
+set behind the seal (stages/shared/runtime/environment.py) and before torch is imported. Writes
+benchmarks/results/machines.json; the README quotes it.
 """
 
 import json
