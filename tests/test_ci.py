@@ -63,6 +63,7 @@ def with_a_pull_request(tiny: Project) -> None:
     tiny.commit("one epoch")
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_the_workflow_of_a_pull_request_runs_step_by_step_in_a_shallow_clone(
     tiny: Project,

@@ -154,7 +154,7 @@ def test_the_score_interval_is_newcombes(right: int, examples: int, low: float, 
     ("corpus", "column", "expected"),
     [
         ("hard", "fact", {"majority class": 0.0, "word overlap": 0.46, "bag of words": 0.70}),
-        ("sample", "group", {"majority class": 0.0}),
+        pytest.param("sample", "group", {"majority class": 0.0}, marks=pytest.mark.release),
     ],
 )
 def test_the_bundled_pairs_of_a_group_are_less_alike_than_others(

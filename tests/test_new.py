@@ -104,6 +104,15 @@ def test_what_cannot_be_made_is_one_line(upstream: Project, tickets: Path, tmp_p
     assert not Path(target).exists()
 
 
+def test_make_new_and_make_upgrade_hand_over_what_they_are_given() -> None:
+    def commands(*arguments: str) -> list[str]:
+        done = Project(ROOT).run("make", "--dry-run", *arguments, check=False)
+        return [line for line in done.stdout.splitlines() if line.startswith("python -m checks.")]
+
+    assert commands("new", "DIR=../x y", "OPTIONS=--data a.csv") == ['python -m checks.new "../x y" --data a.csv']
+    assert commands("upgrade", "OPTIONS=--to v2") == ["python -m checks.upgrade --to v2"]
+
+
 # The text of params.yaml
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -140,3 +141,11 @@ def test_the_page_on_security_names_tests_that_are_there() -> None:
     functions = re.findall(r"`(test_\w+)`", page)
     code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_*.py"))
     assert functions and not [name for name in functions if f"def {name}(" not in code]
+
+
+def test_the_citation_file_is_of_this_version() -> None:
+    citation = YAML(typ="safe", pure=True).load(ROOT / "CITATION.cff")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["title"].startswith(f"{project['name']}: ")
