@@ -1,6 +1,7 @@
 """checks.new and checks.upgrade: from this repository to one's own, and to a newer tunelock in it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -73,6 +74,9 @@ def test_a_project_has_the_code_and_the_data_and_nothing_of_tunelocks_own(
     commit = upstream.run("git", "rev-parse", "HEAD").stdout.strip()
     assert json.loads(mine.read(".tunelock.json")) == {"upstream": str(upstream.folder), "commit": commit}
     check_sections(mine.folder)
+    for page in [mine.folder / "README.md", *(mine.folder / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_only_the_datas_own_lines_of_params_yaml_are_other(upstream: Project, tickets: Path) -> None:
