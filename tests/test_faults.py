@@ -1,4 +1,4 @@
-"""docs/faults.md: every row happens as it is written, and every fault that is tried has its row."""
+"""tests/faults.md: every row happens as it is written, and every fault that is tried has its row."""
 
 import json
 import re
@@ -45,7 +45,7 @@ HOSTILE_PART = "## When somebody means harm"
 
 def rows(hostile: bool = False) -> list[Row]:
     """Returns the lines of the page's first table, or of the one of hostile faults."""
-    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").partition(HOSTILE_PART)[2 if hostile else 0]
+    text = (ROOT / "tests" / "faults.md").read_text(encoding="utf-8").partition(HOSTILE_PART)[2 if hostile else 0]
     lines = [
         line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault ", "| --- "))
     ]
@@ -346,3 +346,11 @@ def test_under_dvc_the_earlier_outputs_are_gone_and_come_back_as_the_page_says(t
     assert contents() == earlier
     tiny.run("git", "checkout", "params.yaml")
     assert tiny.repro() == []
+
+
+def test_every_symptom_of_the_help_is_part_of_a_message() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    symptoms = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    messages = " ".join(row.seen for row in [*rows(), *rows(hostile=True)])
+    assert len(symptoms) > 15
+    assert not [part for cell in symptoms for part in re.findall(r"`([^`]+)`", cell) if part not in messages]
