@@ -1,10 +1,10 @@
-"""How often checks.seeds tells equal recipes apart, and what intervals hold where examples come in groups: simulated.
+"""How often checks.seeds tells equal recipes apart, what choosing a seed does to a number, and intervals of groups.
 
     python -m benchmarks.recipes
 
-Two recipes are drawn that are equally good, with what their seeds and their examples do; and models whose mistakes come
-in groups. Each cell has 2,000 samples, by the functions that the checks and the stage call. Writes
-benchmarks/results/recipes.json, and its tables into docs/recipes.md.
+All simulated. Two recipes are drawn that are equally good, with what their seeds and their examples do; and models
+whose mistakes come in groups. Each cell has 2,000 samples, by the functions that the checks and the stage call. Writes
+benchmarks/results/recipes.json, and its tables into docs/recipes.md. Ten minutes on a quiet processor.
 """
 
 import json
@@ -33,13 +33,23 @@ SETTINGS: list[dict[str, Any]] = [
     if disagreement or wobble
 ]
 
+CHOICE = {"disagreement": 0.1, "wobble": 0.05, "sway": 0.02}  # of the recipes whose seeds somebody chooses
+CHOICE_EXAMPLES = 408
+
 Scores = np.ndarray  # float64[seeds, examples]
 
 
-def two_recipes(
+def two_recipes(generator: np.random.Generator, seeds: int, examples: int, **setting: float) -> Scores:
+    """Draws right minus right of two recipes that are equally good on examples of all kinds."""
+    first, second = right_answers(generator, seeds, examples, **setting)
+    scores: Scores = first - second
+    return scores
+
+
+def right_answers(
     generator: np.random.Generator, seeds: int, examples: int, *, disagreement: float, wobble: float, sway: float
-) -> Scores:
-    """Draws right minus right of two recipes that are equally good on examples of all kinds.
+) -> np.ndarray:
+    """Draws which answers of two equally good recipes are right: float64[2, seeds, examples] of 0 and 1.
 
     Args:
         disagreement: share of the examples of which one recipe, by a coin, is right with every seed, the other wrong.
@@ -52,9 +62,7 @@ def two_recipes(
     right = np.stack([np.where(other, first, base), np.where(other, ~first, base)])
     share = np.clip(wobble + sway * generator.normal(size=(2, seeds, 1)), 0, 1)
     flipped = generator.random((2, seeds, examples)) < share
-    answers = (right[:, None] ^ flipped).astype(np.float64)
-    scores: Scores = answers[0] - answers[1]
-    return scores
+    return (right[:, None] ^ flipped).astype(np.float64)
 
 
 def alarms(make: Callable[[np.random.Generator], Scores], draws: int) -> int:
@@ -62,8 +70,31 @@ def alarms(make: Callable[[np.random.Generator], Scores], draws: int) -> int:
     generator, found = np.random.default_rng(0), 0
     for _ in range(draws):
         table = make(generator)
-        found += abs(table.mean()) > spread_of_mean(table).reach(CONFIDENCE) + 1e-12
+        found += told_apart(table)
     return found
+
+
+def told_apart(table: Scores) -> bool:
+    """Says whether the interval of all seeds and examples excludes 0."""
+    return bool(abs(table.mean()) > spread_of_mean(table).reach(CONFIDENCE) + 1e-12)
+
+
+def chosen(seeds: int, draws: int) -> dict[str, Any]:
+    """Returns what is shown of two equal recipes on a test split if somebody chooses the seeds, by means over draws.
+
+    "above" is the best seed of one minus the worst of the other, "lucky" the best seed minus what its recipe has with
+    other seeds on other examples, and "apart" counts how often the interval of all seeds and examples excludes 0.
+    """
+    generator, above, lucky, apart = np.random.default_rng(0), [], [], 0
+    share = 0.8 * (1 - CHOICE["disagreement"]) + 0.5 * CHOICE["disagreement"]
+    truth = share * (1 - CHOICE["wobble"]) + (1 - share) * CHOICE["wobble"]
+    for _ in range(draws):
+        first, second = right_answers(generator, seeds, CHOICE_EXAMPLES, **CHOICE)
+        above.append(first.mean(axis=1).max() - second.mean(axis=1).min())
+        lucky.append(first.mean(axis=1).max() - truth)
+        table = first - second
+        apart += told_apart(table)
+    return {"seeds": seeds, "above": float(np.mean(above)), "lucky": float(np.mean(lucky)), "apart": apart}
 
 
 def alike(generator: np.random.Generator, groups: int, size: int, share: float, alikeness: float) -> np.ndarray:
@@ -98,18 +129,19 @@ def coverage(groups: int, draws: int) -> dict[str, dict[str, int]]:
     return held
 
 
-def simulate() -> dict[str, Any]:
-    """Draws every cell."""
+def simulate(draws: int = DRAWS) -> dict[str, Any]:
+    """Draws every cell so often."""
     cells = []
     for seeds in SEEDS:
         for examples in EXAMPLES:
             for setting in SETTINGS:
-                found = alarms(partial(two_recipes, seeds=seeds, examples=examples, **setting), DRAWS)
+                found = alarms(partial(two_recipes, seeds=seeds, examples=examples, **setting), draws)
                 cells.append({"seeds": seeds, "examples": examples, **setting, "alarms": found})
     return {
-        "draws": DRAWS,
+        "draws": draws,
         "seeds": cells,
-        "groups": [{"groups": groups, "held": coverage(groups, DRAWS)} for groups in GROUPS],
+        "choice": [chosen(seeds, draws) for seeds in SEEDS],
+        "groups": [{"groups": groups, "held": coverage(groups, draws)} for groups in GROUPS],
     }
 
 
@@ -141,11 +173,21 @@ def groups(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"seeds": seeds, "groups": groups}
+def choice(result: dict[str, Any]) -> str:
+    """Formats what choosing a seed does, by the number of seeds to choose from."""
+    lines = ["| seeds of each | best of one minus worst of the other | best seed, above its recipe | told apart |"]
+    lines.append(f"| --- |{' --- |' * 3}")
+    for cell in result["choice"]:
+        apart = 100 * cell["apart"] / result["draws"]
+        lines.append(f"| {cell['seeds']} | {cell['above']:+.3f} | {cell['lucky']:+.3f} | {apart:.1f} % |")
+    return "\n".join(lines)
+
+
+TABLES = {"seeds": seeds, "groups": groups, "choice": choice}
 
 
 def filled(page: str, result: dict[str, Any]) -> str:
-    """Returns the page with its two tables."""
+    """Returns the page with its tables."""
     return PLACE.sub(lambda found: f"{found[1]}{found[2]}\n{TABLES[found[1]](result)}\n\n", page)
 
 
@@ -154,7 +196,7 @@ def main() -> None:
     result = simulate()
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
-    print(seeds(result), groups(result), sep="\n\n")
+    print(seeds(result), groups(result), choice(result), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ import numpy as np
 from benchmarks.clone import ROOT
 from checks.paired import ALPHA, detectable, holm, plain_scores
 from checks.swaps import PairedPredictions, swap_p_values
-from stages.evaluate.confidence import is_share, metric_intervals
-from stages.shared.task.metrics import METRICS, greater_is_better
+from stages.evaluate.confidence import MetricInterval, is_share, metric_intervals, probability_interval
+from stages.evaluate.probabilities import probability_influence
+from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS, greater_is_better
 from stages.shared.task.problem_types import CLASSES, NUMBERS, SETS
 from stages.shared.task.task import Task
 
@@ -51,21 +52,9 @@ class World:
         return "worse" not in self.name
 
 
-SIMULATED = (
-    "accuracy",
-    "f1",
-    "f1_macro",
-    "f1_micro",
-    "matthews_correlation",
-    "pearson",
-    "spearmanr",
-    "mean_squared_error",
-)
-
-
 def make_task(problem: Any, columns: int = 2) -> Task:
-    """A task with every metric that is defined for it, of those that are simulated."""
-    fitting = [name for name in SIMULATED if problem in METRICS[name].problem_types]
+    """A task with every metric that is defined for it."""
+    fitting = [name for name, metric in METRICS.items() if problem in metric.problem_types]
     fitting = [name for name in fitting if not METRICS[name].for_more_labels or columns == 2]
     names = [] if problem == NUMBERS else [f"label {index}" for index in range(columns)]
     return Task("files", problem, names, fitting, "files", "0")
@@ -198,16 +187,26 @@ FEWEST_GIVEN = 200  # intervals of a cell, for their coverage to be held to the 
 def truths(world: World) -> list[dict[str, float]]:
     """Returns each model's score of a very large sample."""
     labels, *logits = world.draw(np.random.default_rng(zlib.crc32(world.name.encode())), LARGE)
-    return [plain_scores(world.task, labels, one) for one in logits]
+    ranked = probability_names(world)
+    return [
+        plain_scores(world.task, labels, one)
+        | {name: probability_influence(world.task, name, labels, one)[0][0] for name in ranked}
+        for one in logits
+    ]
+
+
+def probability_names(world: World) -> list[str]:
+    """Returns the metrics of probabilities that are simulated: evaluate has their intervals, no check compares them."""
+    return list(PROBABILITY_METRICS) if world.equal and not world.task.problem.numeric else []
 
 
 def simulate(world: World, examples: int, draws: int, resamples: int) -> list[dict[str, Any]]:
     """Returns a record for each metric: how often what is said of a sample of so many examples is wrong."""
     started = time.perf_counter()
     first, second = truths(world)
-    names = [*world.task.metrics, "loss"]
+    names, ranked = [*world.task.metrics, "loss"], probability_names(world)
     generator = np.random.default_rng([zlib.crc32(world.name.encode()), examples])
-    figures: dict[str, dict[str, float]] = {name: dict.fromkeys(FIGURES, 0) for name in names}
+    figures: dict[str, dict[str, float]] = {name: dict.fromkeys(FIGURES, 0) for name in (*names, *ranked)}
     any_word = 0
     for index in range(draws):
         labels, before, after = world.draw(generator, examples)
@@ -233,7 +232,10 @@ def simulate(world: World, examples: int, draws: int, resamples: int) -> list[di
                 figure["detectable"] += detectable(two, ALPHA) or 0.0
         if not world.equal:
             continue  # the first model is one of the equal worlds'
-        for name, one in metric_intervals(world.task, labels, [before], **options).items():
+        alone: dict[str, MetricInterval] = metric_intervals(world.task, labels, [before], **options)
+        for name in ranked:
+            _, alone[name] = probability_interval(world.task, name, labels, before, 1 - ALPHA)
+        for name, one in alone.items():
             if one.low is not None and one.high is not None:
                 figures[name]["given"] += 1
                 figures[name]["below"] += one.high < first[name] - 1e-9
@@ -246,6 +248,7 @@ def simulate(world: World, examples: int, draws: int, resamples: int) -> list[di
             "metric": name,
             "equal": world.equal,
             "wilson": is_share(world.task, name),
+            "compared": name in names,
             "truth": first[name],
             "difference": second[name] - first[name],
             "draws": draws,
@@ -253,7 +256,7 @@ def simulate(world: World, examples: int, draws: int, resamples: int) -> list[di
             "any_word": any_word,
             "seconds": round(seconds, 1),
         }
-        for name in names
+        for name in (*names, *ranked)
     ]
 
 
@@ -285,11 +288,13 @@ def error(share: float, draws: int) -> float:
 def shares(record: dict[str, Any]) -> dict[str, tuple[float, int]]:
     """Returns what is promised of a cell as it was found: shares, and of how many draws."""
     draws = record["draws"]
-    found = {"wrong_pass": (record["wrong_pass"] / draws, draws)}
-    if record["equal"]:
-        found |= {name: (record[name] / draws, draws) for name in ("alarms", "any_word")}
-    else:
-        found["equivalent"] = record["equivalent"] / draws, draws
+    found = {}
+    if record["compared"]:
+        found["wrong_pass"] = record["wrong_pass"] / draws, draws
+        if record["equal"]:
+            found |= {name: (record[name] / draws, draws) for name in ("alarms", "any_word")}
+        else:
+            found["equivalent"] = record["equivalent"] / draws, draws
     for kind in ("", "paired_"):
         given = record[f"{kind}given"]
         if given >= FEWEST_GIVEN and (kind or not record["wilson"]):

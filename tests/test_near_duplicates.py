@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
+from benchmarks import near_duplicates as benchmark
 from stages.download import near_duplicates as module
 from stages.download.near_duplicates import near_duplicates, runs_of_words, similarity, sketch
 from stages.shared.task.overlap import read_overlap
@@ -105,6 +106,13 @@ def test_texts_with_a_frame_in_common_do_not_make_it_slow(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "SIMILAR", 2.0)  # none is ever similar enough
     found(train, other)
     assert 400 < sum(compared) <= 400 * module.BANDS * module.MOST_CANDIDATES and len(compared) <= 2 * module.BANDS
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("case", "least", "most"), [(0, 0, 0), (1, 28, 30), (2, 5, 30)])
+def test_what_the_benchmark_measures_is_there_to_be_found(tmp_path: Path, case: int, least: int, most: int) -> None:
+    run = benchmark.measure(tmp_path, benchmark.CASES[case], 300)
+    assert least <= run["near_duplicates"] <= most and run["peak_mib"] > 0
 
 
 def test_what_is_shared_with_train_is_counted_named_and_written_down(

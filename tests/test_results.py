@@ -29,6 +29,7 @@ def test_a_table_that_was_edited_is_noticed() -> None:
         "scale",
         "mrpc",
         "compare_scale",
+        "near_duplicates",
     ],
 )
 def test_every_question_has_its_table(name: str) -> None:

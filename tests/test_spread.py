@@ -128,6 +128,31 @@ def test_the_committed_figures_keep_what_is_promised() -> None:
         assert cell["alarms"] / 2000 <= bound(cell["seeds"], 2000), cell
 
 
+def test_what_is_simulated_can_be_written_down_and_shown() -> None:
+    result = json.loads(json.dumps(recipes.simulate(2)))
+    assert result.keys() == RESULT.keys()
+    page = recipes.PAGE.read_text(encoding="utf-8")
+    assert recipes.filled(page, result) != page
+
+
+def test_a_chosen_seed_is_better_than_its_recipe_and_the_interval_of_all_seeds_is_not_misled() -> None:
+    """Student's range of twenty normal values is 3.7 deviations: of two equal recipes, best minus worst only grows."""
+    cells = RESULT["choice"]
+    assert [cell["seeds"] for cell in cells] == list(recipes.SEEDS)
+    for name in ("above", "lucky"):
+        values = [cell[name] for cell in cells]
+        assert 0.01 < values[0] < values[-1] and values == sorted(values), name
+    assert all(cell["apart"] / 2000 <= bound(cell["seeds"], 2000) for cell in cells)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("place", range(len(recipes.SEEDS)))
+def test_a_choice_simulated_anew_is_the_committed_one(place: int) -> None:
+    again, committed = recipes.chosen(recipes.SEEDS[place], 2000), RESULT["choice"][place]
+    assert again.pop("apart") == pytest.approx(committed["apart"], abs=3)
+    assert again == pytest.approx({name: committed[name] for name in again})
+
+
 def test_the_page_shows_the_committed_figures() -> None:
     page = recipes.PAGE.read_text(encoding="utf-8")
     assert recipes.filled(page, RESULT) == page

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.verdicts import FLIPS, PAGE, RESULT, SIMULATED, WORLDS, World, broken, filled, simulate
+from benchmarks.verdicts import FEWEST_GIVEN, FLIPS, PAGE, RESULT, WORLDS, World, broken, filled, simulate
+from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS, OverCounts
 
 RECORDS: list[dict[str, Any]] = json.loads(RESULT.read_text(encoding="utf-8"))["cells"]
 CELLS = [(world, size) for world in WORLDS for size in world.sizes]
@@ -24,10 +25,13 @@ def test_what_is_shown_was_simulated_two_thousand_times() -> None:
     assert {record["draws"] for record in RECORDS} == {2000}
 
 
-@pytest.mark.parametrize("name", [*SIMULATED, "loss"])
+@pytest.mark.parametrize("name", [*METRICS, "loss", *PROBABILITY_METRICS])
 def test_every_metric_is_among_them_with_equal_models(name: str) -> None:
-    found = {one["examples"] for one in RECORDS if one["metric"] == name and one["equal"]}
-    assert found >= {30, 100, 408}
+    """Those of probabilities are not compared: of these, it is their intervals."""
+    found = [one for one in RECORDS if one["metric"] == name and one["equal"]]
+    assert {one["examples"] for one in found} >= {30, 100, 408}
+    assert {one["compared"] for one in found} == {name not in PROBABILITY_METRICS}
+    assert {one["examples"] for one in found if one["given"] >= FEWEST_GIVEN} >= {100, 408}
 
 
 def test_the_page_shows_the_committed_figures() -> None:
@@ -53,14 +57,16 @@ def test_the_gate_is_no_wall_to_an_equal_model() -> None:
 
 
 def test_an_interval_is_given_where_it_can_be() -> None:
-    """Always for the accuracy; for F1 and its like from 100 examples with 10 of each class."""
+    """Always for the accuracy; for others of counts and of probabilities from 100 examples with 10 of each class."""
+    counted = {name for name, metric in METRICS.items() if isinstance(metric.resampled, OverCounts)} - {"accuracy"}
+    others = counted | set(PROBABILITY_METRICS)
     for record in RECORDS:
         rare = "one" in record["world"]  # samples without the rare class are refused: they tell no labels apart
         if record["metric"] == "accuracy" and not rare:
             assert record["paired_given"] == record["draws"]
             assert record["given"] == (record["draws"] if record["equal"] else 0)
         shares = {"two classes, 85 % right": 0.4, "two classes, one of 10 %": 0.1, "five classes": 0.1}
-        if record["metric"].startswith(("f1", "matthews")) and record["world"] in shares and record["examples"] >= 100:
+        if record["metric"] in others and record["world"] in shares and record["examples"] >= 100:
             assert record["given"] > 0.9 * record["draws"]
             assert record["examples"] * shares[record["world"]] < 40 or record["given"] == record["draws"]
 
