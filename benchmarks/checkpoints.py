@@ -185,6 +185,7 @@ def apart(model_type: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     child = os.fork()
     if child == 0:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a fork has none of the threads that it would wait for
         try:
             with (folder / "log").open("w") as log:
                 os.dup2(log.fileno(), 1)
