@@ -94,8 +94,10 @@ def test_packed_layers_of_fp32_compute_what_the_model_computes(family: str, tmp_
     inputs = {"input_ids": torch.randint(5, 60, (4, 20)), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
     with torch.inference_mode():
         expected = model(**inputs).logits
+        names = set(model.state_dict())
         pack(model, torch.float32)
         torch.testing.assert_close(model(**inputs).logits, expected)
+    assert set(model.state_dict()) == names  # what is packed is no tensor of the model's
 
 
 def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() -> None:

@@ -648,6 +648,6 @@ def test_the_page_offers_a_methods_paragraph_with_the_runs_numbers(tmp_path: Pat
     ]
     score = "0.750 (95 % interval 0.600 to 0.850; best constant answer 0.500)"
     assert sentences[3] == f"On the 60 examples of validation: accuracy {score}, f1 {score}, loss 0.500"
-    assert found[1].endswith("and not for other seeds. Python 3.11.7, torch 2.13.0; cpu, 2 threads.")
+    assert found[1].endswith("and not for other seeds. Python 3.11, torch 2.13.0; cpu, 2 threads.")
     regression, _, _ = render(make_run(tmp_path / "number", problem=NUMBERS))
     assert "mean squared error 0.750" in regression

@@ -25,7 +25,7 @@ class PackedLinear(nn.Linear):
         self.weight, self.bias, self.dtype = layer.weight, layer.bias, dtype
         with torch.no_grad():
             self.packed_weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(dtype), tokens)
-            self.packed_bias = None if layer.bias is None else layer.bias.to(dtype)
+            self.packed_bias = None if layer.bias is None else layer.bias.detach().to(dtype)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the product in the type of the packed weights, or, where a model asks for another, in the layer's."""
