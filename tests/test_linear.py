@@ -45,6 +45,16 @@ def test_values_and_gradients_are_those_of_the_layer(shape: str, bias: bool) -> 
         torch.testing.assert_close(other, one)
 
 
+@pytest.mark.parametrize("shape", ["rows", "a vector", "a batch of texts"])
+def test_its_output_may_be_changed_in_place(shape: str) -> None:
+    """As Longformer does with its queries."""
+    _, layer = twins()
+    outputs = layer(SHAPES[shape]())
+    outputs /= 2
+    outputs.sum().backward()
+    assert layer.weight.grad is not None
+
+
 def test_what_needs_no_gradient_gets_none() -> None:
     _, layer = twins()
     layer.bias.requires_grad_(False)

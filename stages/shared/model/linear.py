@@ -28,23 +28,21 @@ def product(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 
 class _Product(torch.autograd.Function):
-    """The product with its gradients, which are products too."""
+    """The product of a matrix's rows with its gradients, which are products too."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(inputs, weight)
-        return product(inputs, weight, bias)
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(rows, weight)
+        return product(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        inputs, weight = ctx.saved_tensors
-        rows = gradient.reshape(-1, gradient.shape[-1])
-        columns = inputs.reshape(-1, inputs.shape[-1]).t()
-        for_inputs, for_weight, for_bias = ctx.needs_input_grad
+        rows, weight = ctx.saved_tensors
+        for_rows, for_weight, for_bias = ctx.needs_input_grad
         return (
-            product(gradient, weight.t(), None) if for_inputs else None,
-            product(rows.t(), columns, None) if for_weight else None,
-            rows.sum(0) if for_bias else None,
+            product(gradient, weight.t(), None) if for_rows else None,
+            product(gradient.t(), rows.t(), None) if for_weight else None,
+            gradient.sum(0) if for_bias else None,
         )
 
 
@@ -61,5 +59,6 @@ class OneDnnLinear(nn.Linear):
         """Returns float32[..., out_features]."""
         if inputs.dtype != torch.float32 or inputs.numel() == 0:
             return functional.linear(inputs, self.weight, self.bias)
-        result: torch.Tensor = _Product.apply(inputs, self.weight, self.bias)
-        return result
+        # Shaped out here: what an own function returns as a view must not be changed in place, and some models do that.
+        rows: torch.Tensor = _Product.apply(inputs.reshape(-1, self.in_features), self.weight, self.bias)
+        return rows.view(*inputs.shape[:-1], self.out_features)
