@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,26 @@ def run_key(tracked: Iterable[str], files: Iterable[Path], *also: object) -> str
 def git(*arguments: str) -> str:
     """Returns what Git says of this repository."""
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def watched(command: list[str], folder: Path) -> dict[str, float]:
+    """Runs a command of this repository in `folder`; ends the benchmark if it fails.
+
+    Returns:
+        Seconds of the clock and of the processor, and the most memory that it held at once in MiB.
+    """
+    start = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return {
+        "seconds": round(time.monotonic() - start, 1),
+        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_mib": round(usage.ru_maxrss / 1024),
+    }
 
 
 def call(command: list[str], folder: Path, environment: Mapping[str, str] = {}) -> None:

@@ -10,11 +10,9 @@ called, with params.yaml's resamples. Writes benchmarks/results/compare_scale.js
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from ruamel.yaml import YAML
 
-from benchmarks.clone import ROOT, call
+from benchmarks.clone import ROOT, call, watched
 from benchmarks.machine import describe
 from benchmarks.scale import vocabulary
 
@@ -173,22 +171,7 @@ def schema(names: list[str]) -> pa.Schema:
 
 def compare(folder: Path, case: Case) -> dict[str, float]:
     """Runs the program once: seconds of the clock, of the processor, and the most memory that it held in MiB."""
-    start = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "checks.compare", "main", "other", *case.options],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"compare ended with {process.returncode}")
-    return {
-        "seconds": round(time.monotonic() - start, 1),
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mib": round(usage.ru_maxrss / 1024),
-    }
+    return watched([sys.executable, "-m", "checks.compare", "main", "other", *case.options], folder)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -3,9 +3,8 @@
     python -m benchmarks.page
 
 The page has a mark for each table, `<!-- module function -->`; what stands between it and `<!-- end -->` is replaced by
-what `benchmarks.<module>.<function>` makes of benchmarks/results/<module>.json, with date, machine and versions;
-`<!-- module function machine -->` is of the result that `--machine` named. The mark `<!-- page targets -->` stands for
-what was wanted of all of them.
+what `benchmarks.<module>.<function>` makes of benchmarks/results/<module>.json, with date, machine and versions. The
+mark `<!-- page targets -->` stands for what was wanted of all of them.
 """
 
 import importlib
@@ -19,22 +18,21 @@ from benchmarks.startup import overhead
 from benchmarks.train_throughput import shares
 
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
-PLACE = re.compile(r"(?<=<!-- )(\w+) (\w+)(?: (\w+))?( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(?<=<!-- )(\w+) (\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
     """Returns the page with all its tables as they were measured last."""
-    return PLACE.sub(lambda found: f"{found[0].partition(' -->')[0]}{found[4]}{content(*found.group(1, 2, 3))}", page)
+    return PLACE.sub(lambda found: f"{found[1]} {found[2]}{found[3]}{content(found[1], found[2])}", page)
 
 
-def content(module: str, function: str, machine_name: str | None) -> str:
+def content(module: str, function: str) -> str:
     """Returns a table, and what it was measured on."""
     if module == "page":
         return f"\n{targets()}\n\n"
-    result = read("_".join(filter(None, [module, machine_name])))
+    result = read(module)
     table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(result)
-    option = f" --machine {machine_name}" if machine_name else ""
-    return f"\n`python -m benchmarks.{module}{option}`, {machine(result)}:\n\n{table}\n\n"
+    return f"\n`python -m benchmarks.{module}`, {machine(result)}:\n\n{table}\n\n"
 
 
 def read(module: str) -> Any:

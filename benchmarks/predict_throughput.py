@@ -1,11 +1,11 @@
 """How many examples a second are predicted: the stage `predict` beside `Trainer.predict` with its default arguments.
 
-    python -m benchmarks.predict_throughput [FOLDER] [--rounds 5] [--machine NAME]
+    python -m benchmarks.predict_throughput [FOLDER] [--rounds 5]
 
 FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled sample. Both predict the test split with
 the same model (MiniLM with a head, untrained: it is the time that is asked for) and number of threads, in turns, each
 in a process of its own. The clock runs from tokenized rows to logits in the rows' order, after a few rows to warm up.
-Writes benchmarks/results/predict_throughput.json, with --machine predict_throughput_<NAME>.json.
+Writes benchmarks/results/predict_throughput.json.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import arithmetics, describe
 from benchmarks.repeat import interleaved, spread
 
-RESULTS = ROOT / "benchmarks" / "results"
+RESULT = ROOT / "benchmarks" / "results" / "predict_throughput.json"
 SPLIT = "test"
 WARM_UP = 64  # rows
 LABELS = {
@@ -82,7 +82,7 @@ def _write(result: str, seconds: float, logits: np.ndarray) -> None:
     np.savez(result, seconds=seconds, logits=logits)
 
 
-def main(folder: Path | None, rounds: int, machine: str) -> None:
+def main(folder: Path | None, rounds: int) -> None:
     """Measures, prints the table and writes the result file."""
     from transformers import AutoModelForSequenceClassification
 
@@ -127,9 +127,7 @@ def main(folder: Path | None, rounds: int, machine: str) -> None:
             name: float(np.abs(found - logits["trainer"]).max()) for name, found in logits.items() if name != "trainer"
         },
     }
-    (RESULTS / f"predict_throughput{machine and f'_{machine}'}.json").write_text(
-        json.dumps(result, indent=2) + "\n", encoding="utf-8"
-    )
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 
@@ -153,6 +151,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--machine", default="", help="a name for the result's file")
     chosen = parser.parse_args()
-    main(chosen.folder, chosen.rounds, chosen.machine)
+    main(chosen.folder, chosen.rounds)

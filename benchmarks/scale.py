@@ -12,19 +12,17 @@ Writes benchmarks/results/scale.json.
 import csv
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
 
-from benchmarks.clone import ROOT
+from benchmarks.clone import ROOT, watched
 from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import describe
 
@@ -116,18 +114,8 @@ def vocabulary() -> np.ndarray:
 
 def run_stage(stage: str, folder: Path) -> dict[str, float]:
     """Runs a stage's program in `folder`: wall time in seconds, and the most memory that it held at once in MiB."""
-    start = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{stage} ended with {process.returncode}")
-    return {"seconds": round(time.monotonic() - start, 1), "peak_mib": round(usage.ru_maxrss / 1024)}
+    found = watched([sys.executable, "-m", f"stages.{stage}"], folder)
+    return {name: found[name] for name in ("seconds", "peak_mib")}
 
 
 def table(result: dict[str, Any]) -> str:

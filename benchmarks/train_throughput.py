@@ -1,6 +1,6 @@
 """How many examples a second train: this pipeline beside the scripts that people use.
 
-    python -m benchmarks.train_throughput [FOLDER] [--rounds 3] [--machine NAME]
+    python -m benchmarks.train_throughput [FOLDER] [--rounds 3]
 
 FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled sample. All train the same checkpoint on
 the same texts with the same number of threads, each as the program that its users start: the course's script, that of
@@ -8,7 +8,7 @@ the same texts with the same number of threads, each as the program that its use
 They take turns, each in a process of its own, and the clock (benchmarks/training_clock.py) runs while they train,
 without start and warm-up. Where bf16 is in hardware, the last lines set the training's floating point operations on
 real tokens against this machine's bf16 matrix products of the same shapes (benchmarks/products.py). Writes
-benchmarks/results/train_throughput.json, with --machine train_throughput_<NAME>.json.
+benchmarks/results/train_throughput.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from benchmarks.hard_pairs import PAIRS
 from benchmarks.machine import arithmetics, describe
 from benchmarks.repeat import interleaved, spread
 
-RESULTS = ROOT / "benchmarks" / "results"
+RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
 EXAMPLES = {"run_glue": 320, "course": 640}  # of their random orders; a pipeline's epoch goes by length, so all of it
 AN_EPOCH = 10**9
 PROFILED_STEPS = 20
@@ -42,7 +42,7 @@ LABELS = {
 }
 
 
-def main(folder: Path | None, rounds: int, machine: str) -> None:
+def main(folder: Path | None, rounds: int) -> None:
     """Measures, prints the tables and writes the result file."""
     clone = fresh_clone("throughput")
     data = {"download": PAIRS | {"dataset_files": str(folder.resolve())}} if folder else {}
@@ -89,9 +89,7 @@ def main(folder: Path | None, rounds: int, machine: str) -> None:
         "milliseconds": {name: round(milliseconds[name], 2) for name in largest}
         | {"operators": round(sum(milliseconds.values()) - milliseconds["step"], 2)},
     }
-    (RESULTS / f"train_throughput{machine and f'_{machine}'}.json").write_text(
-        json.dumps(result, indent=2) + "\n", encoding="utf-8"
-    )
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 
@@ -163,6 +161,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--machine", default="", help="a name for the result's file")
     chosen = parser.parse_args()
-    main(chosen.folder, chosen.rounds, chosen.machine)
+    main(chosen.folder, chosen.rounds)

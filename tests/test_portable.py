@@ -19,7 +19,7 @@ from stages.shared.runtime.environment import PORTABLE, PORTABLE_ARRAYS, SET
 from stages.shared.runtime.errors import BadInput
 from stages.train.recipe import environment
 from tests.project import Project
-from tests.test_own_data import CASES, EXAMPLES, YAML
+from tests.test_own_data import CASES, EXAMPLES, follow
 from tests.test_purity import STAGES, outs
 from tests.test_stage import python
 
@@ -127,15 +127,7 @@ emulated = pytest.mark.skipif(EMULATOR is None, reason="qemu-x86_64 is not insta
 def own_data(request: pytest.FixtureRequest, project: Project, tiny_checkpoint: Path) -> Project:
     """Classes, several labels a row, or a number: one epoch of the tiny checkpoint on the README's own data."""
     example, case = request.param
-    CASES[case][0](project.folder)
-    shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
-    changed: dict[str, Any] = YAML(typ="safe", pure=True).load(example)["download"]
-    project.set(
-        **{f"download__{key}": value for key, value in changed.items()},
-        download__checkpoint="files",
-        download__checkpoint_files="data/tiny",
-        train__epochs=1,
-    )
+    follow(example, case, project, tiny_checkpoint)
     project.repro()
     return project
 

@@ -71,12 +71,17 @@ def pack(model: Any, dtype: torch.dtype) -> None:
     replace_modules(model, {nn.Linear: layer} if supported(dtype) else {})
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
-def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Path) -> None:
+def model_and_inputs(family: str, tmp_path: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     folder = FAMILIES[family][0](tmp_path) if family in FAMILIES else gpt2(tmp_path, "<pad>", 1)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     inputs = {"input_ids": torch.randint(5, 60, (4, 20)), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
+    return model, inputs
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
+def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Path) -> None:
+    model, inputs = model_and_inputs(family, tmp_path)
     with torch.inference_mode():
         in_fp32 = model(**inputs).logits
         with torch.autocast("cpu", torch.bfloat16):
@@ -88,10 +93,7 @@ def test_packed_layers_compute_what_autocast_computes(family: str, tmp_path: Pat
 
 @pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
 def test_packed_layers_of_fp32_compute_what_the_model_computes(family: str, tmp_path: Path) -> None:
-    folder = FAMILIES[family][0](tmp_path) if family in FAMILIES else gpt2(tmp_path, "<pad>", 1)
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    inputs = {"input_ids": torch.randint(5, 60, (4, 20)), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
+    model, inputs = model_and_inputs(family, tmp_path)
     with torch.inference_mode():
         expected = model(**inputs).logits
         names = set(model.state_dict())
