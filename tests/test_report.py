@@ -634,6 +634,20 @@ def test_a_squared_error_does_not_share_the_axis_of_the_scores() -> None:
     assert alone.title == losses.title == "Loss"
 
 
+@pytest.mark.parametrize(("predicted", "said"), [("portable", True), ("bf16", False)])
+def test_the_page_calls_a_run_portable_only_if_train_and_predict_were(
+    predicted: str, said: bool, tmp_path: Path
+) -> None:
+    files = make_run(tmp_path)
+    facts = json.loads(files.environment.read_text(encoding="utf-8"))["environment"][0]
+    portable = {name: value for name, value in facts.items() if not name.startswith("cpu_")}
+    files.environment.write_text(json.dumps({"environment": [portable]}), encoding="utf-8")
+    text = files.params.read_text(encoding="utf-8")
+    assert "predict: {arithmetic: portable}" in text
+    files.params.write_text(text.replace("arithmetic: portable}", f"arithmetic: {predicted}}}"), encoding="utf-8")
+    assert ("the arithmetic is portable" in render(files)[0]) == said
+
+
 def test_the_page_offers_a_methods_paragraph_with_the_runs_numbers(tmp_path: Path) -> None:
     html, _, _ = render(make_run(tmp_path, examples=60))
     found = re.search(r'<p class="methods">(.*?)</p>', html, re.DOTALL)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from safetensors import safe_open
 
-from stages.shared.runtime.params import PARAMS_FILE
+from stages.shared.runtime.params import PARAMS_FILE, read_document
 from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.task import Task, read_task
@@ -110,7 +109,7 @@ class RunSummary:
 
 def read_run(files: ReportFiles) -> RunSummary:
     """Reads everything but the texts and the logits."""
-    params = YAML(typ="safe", pure=True).load(files.params)
+    params = read_document(files.params)
     selection = _json(files.selection)
     return RunSummary(
         task=read_task(files.raw / "task.json"),

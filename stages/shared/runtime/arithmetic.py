@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from stages.shared.runtime.environment import go_native
-from stages.shared.runtime.params import PARAMS_FILE
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import read_document
 
 # portable: fp32, the same bits on every x86-64 processor with AVX2; native: fp32, by all that the processor has; bf16:
 # torch's autocast, by all that the processor has.
@@ -20,8 +18,8 @@ def choose_arithmetic(stage: str) -> None:
     A file that is none is for `read_params` to refuse, which comes later.
     """
     try:
-        section = YAML(typ="safe", pure=True).load(PARAMS_FILE)[stage]
-    except (OSError, YAMLError, LookupError, TypeError, UnicodeDecodeError):
+        section = read_document().get(stage)
+    except BadInput:
         return
     if isinstance(section, Mapping) and section.get("arithmetic") in ("native", "bf16"):
         go_native()

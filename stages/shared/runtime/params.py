@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,12 +42,18 @@ def read_document(file: Path = PARAMS_FILE) -> Mapping[Any, Any]:
         BadInput: it is not there, or no YAML.
     """
     try:
-        document = YAML(typ="safe", pure=True).load(file)
+        document = parsed(file.read_bytes())
     except FileNotFoundError:
         raise BadInput(f"{file.name}: not found; run the stage from the project's root folder") from None
     except YAMLError as error:
         raise BadInput(f"{file.name}: not valid YAML: {' '.join(str(error).split())}") from None
     return document if isinstance(document, Mapping) else {}
+
+
+@cache
+def parsed(text: bytes) -> Any:
+    """Reads YAML; the same text once, since a stage asks several times and this takes longer than to read a file."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def fill_section(schema: type[Params], values: Any, place: str) -> Params:

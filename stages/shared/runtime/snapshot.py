@@ -4,14 +4,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import parsed
 
 DAG_FILE = Path("dvc.yaml")
 PARAMS_FILE = Path("params.yaml")
@@ -31,7 +30,7 @@ class Declaration:
 def declaration(stage: str) -> Declaration | None:
     """Reads the project in the current folder; None outside of one, and where its files cannot be read."""
     try:
-        params, entry = _parse(PARAMS_FILE.read_bytes()), _parse(DAG_FILE.read_bytes())["stages"].get(stage, {})
+        params, entry = parsed(PARAMS_FILE.read_bytes()), parsed(DAG_FILE.read_bytes())["stages"].get(stage, {})
         outs = [out for kind in ("outs", "metrics", "plots") for out in entry.get(kind, [])]
         return Declaration(
             {section: params[section] for section in entry.get("params", [])},
@@ -59,7 +58,7 @@ def snapshot(stage: str) -> dict[str, Any]:
 
 def code_of(stage: str) -> list[Path]:
     """Returns the files and folders of code that dvc.yaml lists for the stage."""
-    entry = _parse((PROJECT / DAG_FILE).read_bytes())["stages"][stage]
+    entry = parsed((PROJECT / DAG_FILE).read_bytes())["stages"][stage]
     return [PROJECT / dep for dep in entry["deps"] if dep.startswith("stages/")]
 
 
@@ -93,12 +92,6 @@ def _resolve(path: str, params: Any) -> str:
         return str(found)
 
     return re.sub(r"\$\{([\w.]+)\}", value, path)
-
-
-@cache
-def _parse(text: bytes) -> Any:
-    """Reads YAML; the same text once, since a stage asks several times and this takes longer than to read a file."""
-    return YAML(typ="safe", pure=True).load(text)
 
 
 def _identity(file: Path) -> tuple[Any, ...]:
