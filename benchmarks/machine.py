@@ -8,7 +8,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.clone import ROOT
 from stages.shared.model.device import BF16_IN_HARDWARE, cpu_features
+
+WITHOUT_BF16 = "_avx2"
 
 
 def describe() -> dict[str, object]:
@@ -26,7 +29,16 @@ def describe() -> dict[str, object]:
 
 def arithmetics() -> list[str]:
     """Returns the values of `train.arithmetic` that are worth measuring here: bf16 only where it is in hardware."""
-    return ["portable", "native", *(["bf16"] if BF16_IN_HARDWARE & set(cpu_features()) else [])]
+    return ["portable", "native", *(["bf16"] if _has_bf16() else [])]
+
+
+def result_file(benchmark: str) -> Path:
+    """Returns the file of a benchmark of all arithmetics: a processor without bf16 has one of its own."""
+    return ROOT / "benchmarks" / "results" / f"{benchmark}{'' if _has_bf16() else WITHOUT_BF16}.json"
+
+
+def _has_bf16() -> bool:
+    return bool(BF16_IN_HARDWARE & set(cpu_features()))
 
 
 def _processor() -> str:

@@ -3,8 +3,9 @@
     python -m benchmarks.page
 
 The page has a mark for each table, `<!-- module function -->`; what stands between it and `<!-- end -->` is replaced by
-what `benchmarks.<module>.<function>` makes of benchmarks/results/<module>.json, with date, machine and versions. The
-mark `<!-- page targets -->` stands for what was wanted of all of them.
+what `benchmarks.<module>.<function>` makes of benchmarks/results/<module>.json, with date, machine and versions.
+`<module>_avx2` is the same, measured on a processor without bf16. The mark `<!-- page targets -->` stands for what was
+wanted of all of them.
 """
 
 import importlib
@@ -14,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.clone import ROOT
+from benchmarks.machine import WITHOUT_BF16
 from benchmarks.startup import overhead
 from benchmarks.train_throughput import shares
 
@@ -31,8 +33,9 @@ def content(module: str, function: str) -> str:
     if module == "page":
         return f"\n{targets()}\n\n"
     result = read(module)
-    table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(result)
-    return f"\n`python -m benchmarks.{module}`, {machine(result)}:\n\n{table}\n\n"
+    program = module.removesuffix(WITHOUT_BF16)
+    table = getattr(importlib.import_module(f"benchmarks.{program}"), function)(result)
+    return f"\n`python -m benchmarks.{program}`, {machine(result)}:\n\n{table}\n\n"
 
 
 def read(module: str) -> Any:

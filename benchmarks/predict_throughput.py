@@ -5,7 +5,7 @@
 FOLDER holds a corpus of pairs in GLUE's columns; without it, it is the bundled sample. Both predict the test split with
 the same model (MiniLM with a head, untrained: it is the time that is asked for) and number of threads, in turns, each
 in a process of its own. The clock runs from tokenized rows to logits in the rows' order, after a few rows to warm up.
-Writes benchmarks/results/predict_throughput.json.
+Writes benchmarks/results/predict_throughput.json, or predict_throughput_avx2.json where the processor has no bf16.
 """
 
 import argparse
@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro
+from benchmarks.clone import as_parquet, call, fresh_clone, repro
 from benchmarks.hard_pairs import PAIRS
-from benchmarks.machine import arithmetics, describe
+from benchmarks.machine import arithmetics, describe, result_file
 from benchmarks.repeat import interleaved, spread
 
-RESULT = ROOT / "benchmarks" / "results" / "predict_throughput.json"
 SPLIT = "test"
 WARM_UP = 64  # rows
 LABELS = {
@@ -127,7 +126,7 @@ def main(folder: Path | None, rounds: int) -> None:
             name: float(np.abs(found - logits["trainer"]).max()) for name, found in logits.items() if name != "trainer"
         },
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result_file("predict_throughput").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 

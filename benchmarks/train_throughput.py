@@ -8,7 +8,7 @@ the same texts with the same number of threads, each as the program that its use
 They take turns, each in a process of its own, and the clock (benchmarks/training_clock.py) runs while they train,
 without start and warm-up. Where bf16 is in hardware, the last lines set the training's floating point operations on
 real tokens against this machine's bf16 matrix products of the same shapes (benchmarks/products.py). Writes
-benchmarks/results/train_throughput.json.
+benchmarks/results/train_throughput.json, or train_throughput_avx2.json where the processor has no bf16.
 """
 
 import argparse
@@ -22,12 +22,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from benchmarks.clone import ROOT, as_parquet, call, fresh_clone, repro, set_params
+from benchmarks.clone import as_parquet, call, fresh_clone, repro, set_params
 from benchmarks.hard_pairs import PAIRS
-from benchmarks.machine import arithmetics, describe
+from benchmarks.machine import arithmetics, describe, result_file
 from benchmarks.repeat import interleaved, spread
 
-RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
 EXAMPLES = {"run_glue": 320, "course": 640}  # of their random orders; a pipeline's epoch goes by length, so all of it
 AN_EPOCH = 10**9
 PROFILED_STEPS = 20
@@ -89,7 +88,7 @@ def main(folder: Path | None, rounds: int) -> None:
         "milliseconds": {name: round(milliseconds[name], 2) for name in largest}
         | {"operators": round(sum(milliseconds.values()) - milliseconds["step"], 2)},
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result_file("train_throughput").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 

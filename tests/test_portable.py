@@ -69,6 +69,58 @@ def test_a_program_that_a_stage_starts_is_not_refused_for_what_the_stage_has_set
     assert python("import stages", tmp_path, **(SET | PINNED)).returncode == 0
 
 
+# What each library says of its kernels, in a program that leaves out some of the variables.
+SAYS = """
+    import os, stages
+    for name in {without}:
+        del os.environ[name]
+    import numpy, pyarrow, threadpoolctl, torch
+    [blas] = [pool for pool in threadpoolctl.threadpool_info() if "numpy" in pool["filepath"]]
+    print("kernels of NumPy beyond AVX2:", numpy._core._multiarray_umath.__cpu_features__["X86_V4"])
+    print("kernels of OpenBLAS:", blas["architecture"])
+    print("threads of OpenBLAS:", blas["num_threads"])
+    print("kernels of Arrow:", pyarrow.runtime_info().simd_level)
+    print("kernels of ATen:", torch.backends.cpu.get_cpu_capability(), flush=True)
+    square = torch.ones(64, 64)
+    with torch.backends.mkl.verbose(1):
+        square @ square
+    with torch.backends.mkldnn.verbose(1):
+        torch.ops.mkldnn._linear_pointwise(square, square, None, "none", [], "")
+"""
+SAID = {
+    "ARROW_USER_SIMD_LEVEL": "kernels of Arrow: avx2\n",
+    "ATEN_CPU_CAPABILITY": "kernels of ATen: AVX2\n",
+    "MKL_CBWR": " CNR:COMPATIBLE ",
+    "MKL_DYNAMIC": " Dyn:0 ",
+    "NPY_DISABLE_CPU_FEATURES": "kernels of NumPy beyond AVX2: False\n",
+    "ONEDNN_MAX_CPU_ISA": "isa:Intel AVX2\n",
+    "OPENBLAS_CORETYPE": "kernels of OpenBLAS: Haswell\n",
+    "OPENBLAS_NUM_THREADS": "threads of OpenBLAS: 1\n",
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """What the libraries say with all variables, and without any."""
+    folder = tmp_path_factory.mktemp("said")
+    without: tuple[list[str], list[str]] = ([], list(SAID))
+    sealed, bare = (python(textwrap.dedent(SAYS).format(without=names), folder).stdout for names in without)
+    return sealed, bare
+
+
+def test_every_pinned_variable_is_one_that_a_library_speaks_of() -> None:
+    assert SAID.keys() == PINNED.keys() | {"MKL_DYNAMIC"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", SAID)
+def test_a_library_obeys_its_variable_and_would_not_do_so_anyway(variable: str, said: tuple[str, str]) -> None:
+    sealed, bare = said
+    assert SAID[variable] in sealed
+    if SAID[variable] in bare:
+        pytest.skip(f"this processor shows nothing of {variable}: without it the library says the same")
+
+
 def test_what_is_said_of_a_portable_training_says_nothing_of_the_processor() -> None:
     facts = environment(CPU, "portable", 2)
     assert facts.keys() == {"python", "packages", "machine", "system", "threads", "device"} or why_not_portable(CPU)

@@ -47,7 +47,6 @@ DROPPED_PREFIXES = ("GOMP_", "KMP_", "MKL_", "OMP_", "OPENBLAS_", "ACCELERATE_",
 
 SET = {
     "MKL_DYNAMIC": "FALSE",  # never fewer threads than asked for, where MKL thinks that they would share a core
-    "OMP_DYNAMIC": "FALSE",
     # A thread that waits for the others spins for 3,000 pauses of the processor, then sleeps; the bits are the same. A
     # training step waits a thousand times: sleeping at once makes it slow on a quiet machine, spinning on a busy one.
     "GOMP_SPINCOUNT": "3000",  # of GNU's OpenMP, which torch brings on Linux
