@@ -70,7 +70,7 @@ def main(folder: Path | None, epochs: int) -> None:
         shutil.copyfile(clone / name, reference / name)
     lock = YAML(typ="safe", pure=True).load(clone / "dvc.lock")["stages"]
     locked = {out["path"]: out["md5"] for stage in ("train", "predict") for out in lock[stage]["outs"]}
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, variant in (REAL if folder else VARIANTS).items():
         print(f"{name} ...", flush=True)
         section = {"arithmetic": variant.arithmetic, "threads": variant.threads}
