@@ -9,7 +9,8 @@ most one of twenty samples, and docs/statistics.md says how often an equal one d
 or a commit. Against a branch that moves along, each change may be worse by a little, and all together by much; a tag
 stays where it is.
 A rule `rebuilt_by: 2` counts the trusted keys that have signed a rebuild of dvc.lock to identical bytes, which
-`checks.verify --attest` writes.
+`checks.verify --attest` writes. A rule `{export: exports/onnx, flips_at_most: 0.05}` holds what `ship.export` wrote to
+the model of dvc.lock, and bounds the share of predictions that it flips on any scored split.
 Exit status, after one line for each rule and each warning of the compared runs: 0 all pass or there are none, 1 one
 fails; 2 and one line on stderr when there is no answer.
 """
@@ -27,7 +28,7 @@ from checks.lock import find_mismatches
 from checks.paired import ALPHA, detectable, paired_intervals, plain_scores
 from checks.predictions import PREDICTIONS, read_pair, read_warnings
 from checks.revisions import WORKSPACE, Revision, find_revision
-from checks.rules import RebuiltRule, Rule, read_rules
+from checks.rules import AnyRule, ExportRule, RebuiltRule, Rule, read_rules
 from checks.signing import read_signers
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
@@ -36,6 +37,7 @@ from stages.shared.runtime.terminal import say, visible
 from stages.shared.task.metrics import greater_is_better
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
+PRICE = "price.json"  # in the folder of an export
 
 
 class Ruling(NamedTuple):
@@ -61,6 +63,28 @@ def judge_rebuilds(rule: RebuiltRule, new: Revision) -> Ruling:
     trusted = "trusted key" if len(found.by) == 1 else "trusted keys"
     why = f"dvc.lock rebuilt by {len(found.by)} {trusted} of {keys}, {rule.rebuilt_by} asked{by}"
     return Ruling(len(found.by) >= rule.rebuilt_by, why, found.refused)
+
+
+def judge_export(rule: ExportRule, new: Revision) -> Ruling:
+    """Says whether an exported model is that of the workspace's dvc.lock, and flips few enough of its predictions.
+
+    Raises:
+        Unanswerable: the export's price cannot be read.
+    """
+    file = f"{rule.export.rstrip('/')}/{PRICE}"
+    if not (new.root / file).is_file():
+        return Ruling(False, f"no {file}; `python -m ship.export --onnx --out {rule.export}` writes it")
+    price = new.json(file)
+    try:
+        model, predictions = price["model"], price["predictions"]
+        rows = [(form, one) for form in price["forms"] for one in form["splits"]]
+        flipped, form, split = max((float(one["flipped"]), str(form["file"]), str(one["split"])) for form, one in rows)
+    except (LookupError, TypeError, ValueError):
+        raise cli.Unanswerable(f"{file}: not what `ship.export` writes; run it again") from None
+    if (model, predictions) != (new.hash(MODEL), new.hash(PREDICTIONS)):
+        return Ruling(False, f"{rule.export} has another model than that of dvc.lock; run `ship.export` again")
+    why = f"{rule.export}/{form} flips {flipped:.1%} of {split}, at most {rule.flips_at_most:.1%} is asked"
+    return Ruling(flipped <= rule.flips_at_most, why)
 
 
 def judge(rule: Rule, new: Revision, p: EvaluateParams) -> Ruling:
@@ -118,7 +142,7 @@ def same_model(old: Revision, new: Revision) -> bool:
         return False
 
 
-def judge_all(rules: Sequence[Rule | RebuiltRule], new: Revision) -> list[Ruling]:
+def judge_all(rules: Sequence[AnyRule], new: Revision) -> list[Ruling]:
     """Judges the run in the workspace.
 
     Raises:
@@ -129,10 +153,21 @@ def judge_all(rules: Sequence[Rule | RebuiltRule], new: Revision) -> list[Ruling
         remedy = "" if mismatches.foreign else "; run `dvc repro`"
         raise cli.Unanswerable(f"the metrics are not those of the workspace: {mismatches.reasons[0]}{remedy}")
     p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
-    return [judge_rebuilds(rule, new) if isinstance(rule, RebuiltRule) else judge(rule, new, p) for rule in rules]
+    return [judge_any(rule, new, p) for rule in rules]
 
 
-def warnings_of(rules: Sequence[Rule | RebuiltRule], new: Revision) -> list[str]:
+def judge_any(rule: AnyRule, new: Revision, p: EvaluateParams) -> Ruling:
+    """Says whether the workspace keeps a rule of any kind."""
+    match rule:
+        case RebuiltRule():
+            return judge_rebuilds(rule, new)
+        case ExportRule():
+            return judge_export(rule, new)
+        case Rule():
+            return judge(rule, new, p)
+
+
+def warnings_of(rules: Sequence[AnyRule], new: Revision) -> list[str]:
     """Returns what the workspace, and the revisions that it is held against, say against their own scores."""
     splits: dict[str | None, set[str]] = {}
     for rule in (rule for rule in rules if isinstance(rule, Rule)):

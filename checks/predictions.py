@@ -62,6 +62,16 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
         changed = [row for row, (one, other) in enumerate(zip(*rows, strict=True), 1) if one != other]
         if changed:
             raise Unanswerable(f"{split}: {old.name} and {new.name} have other texts, first in row {changed[0]}")
+    check_labels(split, labels)
+    return PairedPredictions(task, labels, before, after, read_groups(new, split, len(labels)))
+
+
+def check_labels(split: str, labels: np.ndarray) -> None:
+    """Makes sure that models can be compared by these labels.
+
+    Raises:
+        Unanswerable: there are none or too few, or all are the same.
+    """
     if len(labels) < FEWEST_EXAMPLES:
         few = f"{len(labels)} examples are too few to compare by; {FEWEST_EXAMPLES} are the least"
         raise Unanswerable(f"{split}: {few}")
@@ -69,7 +79,6 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
         raise Unanswerable(f"{split}: no labels to score against")
     if (labels == labels[0]).all():
         raise Unanswerable(f"{split}: all examples have the same label: no score shows which model tells labels apart")
-    return PairedPredictions(task, labels, before, after, read_groups(new, split, len(labels)))
 
 
 def read_groups(revision: Revision, split: str, examples: int) -> np.ndarray | None:

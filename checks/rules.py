@@ -13,6 +13,7 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass
 from stages.shared.task.metrics import METRICS, greater_is_better
 
+FLIPS_AT_MOST = 0.05  # of the predictions of a split: an exported model that changes more is another one
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 ASKS = ("at_least", "at_most", "not_worse_by")
 GONE = {
@@ -37,7 +38,16 @@ class RebuiltRule:
     attestations: str = FOLDER  # the folder of the statements and of the list of trusted keys
 
 
-def read_rules(root: Path) -> list[Rule | RebuiltRule]:
+@params_dataclass
+class ExportRule:
+    export: str  # the folder that `ship.export` wrote
+    flips_at_most: Annotated[float, Field(ge=0, le=1)] = FLIPS_AT_MOST  # of a split's predictions
+
+
+AnyRule = Rule | RebuiltRule | ExportRule
+
+
+def read_rules(root: Path) -> list[AnyRule]:
     """Reads the `gate` section of a project's params.yaml.
 
     Raises:
@@ -57,7 +67,7 @@ def read_rules(root: Path) -> list[Rule | RebuiltRule]:
     return [read_rule(values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
 
 
-def read_rule(values: Mapping[Any, Any], place: str) -> Rule | RebuiltRule:
+def read_rule(values: Mapping[Any, Any], place: str) -> AnyRule:
     """Reads one rule.
 
     Raises:
@@ -65,13 +75,16 @@ def read_rule(values: Mapping[Any, Any], place: str) -> Rule | RebuiltRule:
     """
     if "rebuilt_by" in values:
         rebuilt = fill(RebuiltRule, values, place)
-        folder = PurePosixPath(rebuilt.attestations)
-        if folder.is_absolute() or ".." in folder.parts:
-            raise BadInput(f"{place}.attestations: must be a folder of the repository, got {rebuilt.attestations!r}")
+        check_folder(rebuilt.attestations, f"{place}.attestations")
         return rebuilt
+    if "export" in values:
+        exported = fill(ExportRule, values, place)
+        check_folder(exported.export, f"{place}.export")
+        return exported
     if not {"split", "metric"} & values.keys():
         named = ", ".join(map(str, values)) or "nothing"
-        raise BadInput(f"{place}: must name a split and a metric, or be {{rebuilt_by: 2}}, got {named}")
+        other = "{rebuilt_by: 2} or {export: exports/onnx}"
+        raise BadInput(f"{place}: must name a split and a metric, or be {other}, got {named}")
     rule = fill(Rule, values, place)
     if rule.metric != "loss" and rule.metric not in METRICS:
         raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
@@ -91,3 +104,14 @@ def read_rule(values: Mapping[Any, Any], place: str) -> Rule | RebuiltRule:
         except ValueError as error:
             raise BadInput(f"{place}.not_worse_by: {error}") from None
     return rule
+
+
+def check_folder(name: str, place: str) -> None:
+    """Makes sure that a folder is one of the repository.
+
+    Raises:
+        BadInput: it lies elsewhere.
+    """
+    folder = PurePosixPath(name)
+    if not name or folder.is_absolute() or ".." in folder.parts:
+        raise BadInput(f"{place}: must be a folder of the repository, got {name!r}")

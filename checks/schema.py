@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from checks import cli
 from checks.lock import read_parameters, read_stages
-from checks.rules import RebuiltRule, Rule
+from checks.rules import ExportRule, RebuiltRule, Rule
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import write_json
 from stages.shared.runtime.sections import SCHEMA_FILE
@@ -34,7 +34,7 @@ def make_schema(root: Path) -> dict[str, Any]:
     """
     stages = [name for name in read_stages(root, read_parameters(root)) if (root / "stages" / name).is_dir()]
     sections = {name: section_of(declared(name)) for name in stages} | {"execution": section_of(Execution)}
-    gate = {"type": "array", "items": {"anyOf": [section_of(RebuiltRule), section_of(Rule)]}}
+    gate = {"type": "array", "items": {"anyOf": [section_of(ExportRule), section_of(RebuiltRule), section_of(Rule)]}}
     return {
         "$schema": DRAFT,
         "title": "params.yaml",

@@ -134,10 +134,11 @@ class Predictor:
         quiet = rank() > 0 or not sys.stderr.isatty()
         with tqdm(total=sum(map(len, batches)), desc=f"predict {name}", unit="example", disable=quiet) as progress:
             for rows in batches:
-                yield rows, self._logits(inputs[rows])
+                yield rows, self.forward(inputs[rows])
                 progress.update(len(rows))
 
-    def _logits(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Returns float32[batch, columns] for int64[batch, tokens] of each input."""
         with torch.inference_mode(), self.autocast, explain_nondeterminism():
             inputs = {name: values.to(self.device) for name, values in batch.items()}
             logits: np.ndarray = self.model(**inputs).logits.float().cpu().numpy()
