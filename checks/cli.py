@@ -1,4 +1,4 @@
-"""What the programs of the checks share: how they are asked, how they print, and one line where there is no answer."""
+"""What the programs of checks/ and ship/ share: how they are asked and print, and one line where there is no answer."""
 
 import argparse
 import logging
@@ -22,9 +22,9 @@ class Unanswerable(Exception):  # noqa: N818  (it names what happened)
     """The check cannot be made; the message is one line."""
 
 
-def make_parser(name: str, document: str) -> argparse.ArgumentParser:
-    """Makes the parser of `python -m checks.<name>`, described by the first line of its module's docstring."""
-    return argparse.ArgumentParser(prog=f"python -m checks.{name}", description=document.partition("\n")[0])
+def make_parser(name: str, document: str, folder: str = "checks") -> argparse.ArgumentParser:
+    """Makes the parser of `python -m <folder>.<name>`, described by the first line of its module's docstring."""
+    return argparse.ArgumentParser(prog=f"python -m {folder}.{name}", description=document.partition("\n")[0])
 
 
 def add_forms(parser: argparse.ArgumentParser, text: Form, others: Mapping[str, Form]) -> None:

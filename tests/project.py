@@ -22,6 +22,7 @@ STAGES = ("download", "tokenize", "train", "predict", "evaluate", "report")
 CODE = (
     "stages/",
     "checks/",
+    "ship/",
     "benchmarks/",
     "tests/",
     "docs/",

@@ -1,7 +1,7 @@
 """Which arithmetic a stage computes with: as params.yaml says, and before torch is imported."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from stages.shared.runtime.environment import go_native
 from stages.shared.runtime.errors import BadInput
@@ -21,5 +21,11 @@ def choose_arithmetic(stage: str) -> None:
         section = read_document().get(stage)
     except BadInput:
         return
-    if isinstance(section, Mapping) and section.get("arithmetic") in ("native", "bf16"):
+    if isinstance(section, Mapping):
+        prepare_for(section.get("arithmetic"))
+
+
+def prepare_for(arithmetic: Any) -> None:
+    """Lifts what makes torch's kernels portable, where that is not asked for; it must be called before the import."""
+    if arithmetic in ("native", "bf16"):
         go_native()
