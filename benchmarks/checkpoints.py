@@ -237,7 +237,7 @@ def table(result: dict[str, Any]) -> str:
         f"Of {len(verdicts)} types, {verdicts.count('works')} work and {verdicts.count('refused')} are refused "
         f"(transformers {result['versions']['transformers']}, {result['date']}).",
         "",
-        "| `model_type` | verdict | its own tokenizer | what is said |",
+        "| `model_type` | verdict | tokenizer class | message |",
         "| --- | --- | --- | --- |",
     ]
     for row in result["types"]:

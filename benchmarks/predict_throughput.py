@@ -69,10 +69,10 @@ def by_stage(model_dir: str, arithmetic: str, result: str) -> None:
     p = read_params("predict", PredictParams)
     compute = Predictor(PredictParams(arithmetic, p.token_budget, p.threads), "auto", Path(model_dir))  # type: ignore[arg-type]
     split = load_splits(PredictFiles.tokenized)[SPLIT]
-    list(compute(SPLIT, split, [np.arange(WARM_UP)]))
+    list(compute(split, [np.arange(WARM_UP)]))
     start = time.perf_counter()
     logits = np.empty((len(split), 2), dtype=np.float32)
-    for rows, found in compute(SPLIT, split, deal(split, p.token_budget)[0]):
+    for rows, found in compute(split, deal(split, p.token_budget)[0]):
         logits[rows] = found
     _write(result, time.perf_counter() - start, logits)
 

@@ -1,4 +1,4 @@
-"""Writes the tree of docs/architecture.md: each module of the stages and checks, with the first line of its docstring.
+"""Writes the tree of docs/architecture.md: the modules of stages, checks and ship, with the first lines of their docs.
 
 python -m benchmarks.tree
 """
@@ -12,7 +12,7 @@ from benchmarks.clone import ROOT
 
 PAGE = ROOT / "docs" / "architecture.md"
 PLACE = re.compile(r"(?<=<!-- tree -->\n).*?(?=<!-- end -->)", re.DOTALL)
-ROOMS = ("stages", "checks")
+ROOMS = ("stages", "checks", "ship")
 
 
 def filled(page: str) -> str:

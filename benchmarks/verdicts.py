@@ -354,14 +354,14 @@ def wall(records: Sequence[dict[str, Any]]) -> str:
     if equal := found.get(FLIPS):
         passed = 100 * equal["passes"] / equal["draws"]
         lines.append(
-            f"- Equal models of which 12 % of the answers flip: of 408 examples, {passed:.0f} % of the samples pass a "
-            f"margin of {EQUAL_MARGIN} for the accuracy."
+            f"- Equal models, of which 12 % of the answers flip: with 408 examples, {passed:.0f} % of the samples pass "
+            f"an accuracy margin of {EQUAL_MARGIN}."
         )
     if worse := found.get(WORSE):
         called, told = worse["detectable"] / worse["paired_given"], 100 * worse["alarms"] / worse["draws"]
         lines.append(
-            f"- An accuracy that is truly worse by {-worse['difference']:.3f}: of 408 examples, where {called:.3f} is "
-            f"called detectable on average, {told:.0f} % of the samples tell them apart."
+            f"- A model whose accuracy is truly worse by {-worse['difference']:.3f}: with 408 examples, where the "
+            f"detectable difference is {called:.3f} on average, {told:.0f} % of the samples tell the models apart."
         )
     return "\n".join(lines)
 

@@ -11,8 +11,8 @@ from checks.cli import Unanswerable
 from checks.revisions import Revision
 from checks.swaps import PairedPredictions
 from stages.evaluate.confidence import FEWEST_EXAMPLES
-from stages.evaluate.predictions import open_predictions
 from stages.shared.task.groups import groups_of_files
+from stages.shared.task.predictions import open_predictions
 from stages.shared.task.task import Task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"

@@ -87,9 +87,7 @@ def stale(model: FinishedModel) -> str | None:
     if not reasons:
         return None
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return (
-        f"{reasons[0]}{more}: the model is that of dvc.lock all the same; `dvc repro` makes the one of the files here"
-    )
+    return f"{reasons[0]}{more}: this is the model of dvc.lock; `dvc repro` makes that of the files as they are"
 
 
 def _read(revision: Revision, file: Path) -> Any:

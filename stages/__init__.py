@@ -1,4 +1,4 @@
-"""download -> tokenize -> train -> predict -> evaluate -> report; they never import each other, only `stages/shared/`.
+"""download -> tokenize -> train -> predict -> calibrate -> evaluate -> report; none imports another, only `shared/`.
 
 Importing any stage seals the environment first, before a library can read it.
 """

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from stages.report.inputs import ReportFiles
 from stages.shared.runtime.splits import save_splits
+from stages.shared.task.calibration import Calibration, Fit, write_calibration
 from stages.shared.task.overlap import write_overlap
 from stages.shared.task.task import Task, write_task
 
@@ -24,10 +25,13 @@ METRICS = {
     NUMBERS: ["pearson", "mean_squared_error"],
 }
 CURVES = {
+    "calibrated": ["split", "bin", "confidence", "accuracy", "examples"],
     "calibration": ["split", "bin", "confidence", "accuracy", "examples"],
     "precision_recall": ["split", "label", "recall", "precision"],
     "roc": ["split", "label", "false_positive_rate", "true_positive_rate"],
 }
+FIT = Fit(1.75, None, 1.5)
+CALIBRATION = Calibration(["validation"], 60, 60, None, None, 0.1, FIT, [FIT] * 10, [])
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
@@ -43,6 +47,7 @@ def make_run(
     warnings: Sequence[str] = (),
     errors: int = 50,
     right: bool = False,
+    calibration: Calibration | None = CALIBRATION,
     **task: Any,
 ) -> ReportFiles:
     """Writes the files and returns where they are.
@@ -51,6 +56,7 @@ def make_run(
         others: splits without labels.
         texts: take the place of made ones, from the first row on.
         right: no prediction is wrong.
+        calibration: what was fitted; never of a regression. None: nothing was.
     """
     generator = np.random.default_rng(7)
     names = [] if problem == NUMBERS else list(names)
@@ -64,6 +70,8 @@ def make_run(
             name: folder / "metrics" / f"{name}.json"
             for name in ("metrics", "intervals", "warnings", "data", "truncation", "selection", "environment")
         },
+        fitted=folder / "metrics" / "calibration.json",
+        calibrated_scores=folder / "metrics" / "calibrated.json",
         **{name: folder / "metrics" / "plots" / f"{name}.csv" for name in CURVES},
         history=folder / "metrics" / "history.csv",
         requirements=ROOT / "requirements.txt",
@@ -112,6 +120,9 @@ def make_run(
             {"a": np.zeros((3, 4), dtype=np.float32), "b": np.zeros(5, dtype=np.float32)}, model / "model.safetensors"
         )
     write(inputs.metrics, scores)
+    fitted = None if problem == NUMBERS else calibration
+    write_calibration(inputs.fitted, fitted, "off")
+    write(inputs.calibrated_scores, calibrated_scores(fitted, scored, examples))
     write(inputs.intervals, {"intervals": intervals})
     write(
         inputs.warnings,
@@ -244,12 +255,43 @@ def write_plots(folder: Path, task: Task, splits: Sequence[str]) -> None:
     rows: dict[str, list[list[Any]]] = {name: [] for name in CURVES}
     for split in splits if task.label_names else []:
         rows["calibration"] += [[split, i + 1, 0.5 + i / 20, 0.45 + i / 20, 6] for i in range(10)]
+        rows["calibrated"] += [[split, i + 1, 0.5 + i / 20, 0.48 + i / 20, 6] for i in range(10)]
         for name in task.label_names[-3:]:
             rows["precision_recall"] += [[split, name, x, 1 - x / 2] for x in points]
             rows["roc"] += [[split, name, x, x**0.5] for x in points]
     for name, columns in CURVES.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows([columns, *rows[name]])
+
+
+def calibrated_scores(calibration: Calibration | None, splits: Sequence[str], examples: int) -> dict[str, Any]:
+    """Returns what evaluate says of a calibration."""
+    found: dict[str, Any] = {"calibrated": [], "sets": [], "selective": []}
+    for split in splits if calibration is not None else []:
+        base = {"split": split, "cross_fitted": True}
+        ends = {"low": 0.3, "high": 0.5}
+        none = dict.fromkeys(ends)
+        found["calibrated"] += [
+            base | {"metric": "loss", "before": 0.5, "after": 0.4} | ends,
+            base | {"metric": "brier_score", "before": 0.2, "after": 0.15} | none,
+            base | {"metric": "calibration_error", "before": 0.1, "after": 0.03, "by_chance": 0.05} | none,
+        ]
+        covered = {"error_rate": 0.1, "covered": 0.91, "low": 0.85, "high": 0.95, "mean_size": 1.2}
+        sizes = [{"labels": 0, "examples": 2}, {"labels": 1, "examples": examples - 2}]
+        found["sets"].append(base | covered | {"examples": examples, "sizes": sizes, "wrong_of_one": 0.08})
+        found["selective"] += [
+            {
+                "split": split,
+                "answered": share,
+                "examples": 30,
+                "probability": 0.9,
+                "error": 0.1,
+                "low": 0.05,
+                "high": 0.2,
+            }
+            for share in (1.0, 0.5)
+        ]
+    return found
 
 
 def write_params(file: Path, pairs: bool, errors: int) -> None:
@@ -259,7 +301,8 @@ def write_params(file: Path, pairs: bool, errors: int) -> None:
         "download: {dataset: files, dataset_files: data/made, checkpoint: 'package:made/model', checkpoint_files: x, "
         f"checkpoint_revision: null, text_pair_column: {pair}, keep_columns: []}}\n"
         "tokenize: {max_length: 128}\ntrain: {seed: 42, learning_rate: 1.0e-4, early_stopping_patience: null}\n"
-        "predict: {arithmetic: portable}\nevaluate: {splits: [validation], confidence: 0.95}\n"
+        "predict: {arithmetic: portable}\ncalibrate: {split: validation}\n"
+        "evaluate: {splits: [validation], confidence: 0.95}\n"
         f"report: {{errors: {errors}, slice_columns: null}}\nexecution: {{device: auto}}\n"
     )
 

@@ -134,7 +134,7 @@ def test_a_killed_training_of_it_ends_with_the_uninterrupted_ones_bytes(ran: Ran
 
 
 def test_all_stages_run_on_it(ran: Ran) -> None:
-    assert set(ran.stages[0]) == {"download", "tokenize", "train", "predict", "evaluate", "report"}
+    assert set(ran.stages[0]) == {"download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"}
     scores = json.loads(ran.project.read("metrics/metrics.json"))["validation"]
     assert list(scores) == ["accuracy", "f1", "loss", "examples"] and scores["examples"] == 12
     assert {"validation", "test"} <= {path.name for path in (ran.project.folder / "data" / "predictions").iterdir()}

@@ -22,6 +22,7 @@ from stages.evaluate.plots import HEADERS
 from stages.evaluate.probabilities import average_precision, probability_influence, roc_auc, unseen_ends
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.asked import chosen_splits, extra_metrics
+from stages.shared.task.calibration import Calibration, Fit, folds_of, write_calibration
 from stages.shared.task.metrics import METRICS, check_metrics
 from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, write_overlap
 from stages.shared.task.scorer import score
@@ -51,6 +52,7 @@ def run(
     epochs: Any = None,
     groups: Any = None,
     metrics: Sequence[str] = (),
+    calibration: Calibration | None = None,
     **selection: Any,
 ) -> Any:
     for name in labels:
@@ -71,6 +73,7 @@ def run(
     data["near_duplicates"] = list(near_duplicates)
     (tmp_path / "data.json").write_text(json.dumps(data))
     (tmp_path / "selection.json").write_text(json.dumps({"selection": [SELECTION | selection]}))
+    write_calibration(tmp_path / "calibration.json", calibration, "off")
     places = {field.name: tmp_path / field.default.name for field in fields(EvaluateFiles)}
     plots = {name: tmp_path / "plots" / f"{name}.csv" for name in HEADERS}
     p = EvaluateParams(splits=list(splits), metrics=list(metrics), confidence=0.95, resamples=500, seed=0)
@@ -494,12 +497,12 @@ def test_one_label_alone_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("of", "empty"),
     [
-        (PAIR_TASK, {"scatter"}),
-        (task(label_names=["a", "b", "c"], metrics=["accuracy"]), {"scatter"}),
-        (task(problem_type="multi_label_classification", metrics=["f1_macro"]), {"scatter", "confusion"}),
+        (PAIR_TASK, {"calibrated", "scatter"}),
+        (task(label_names=["a", "b", "c"], metrics=["accuracy"]), {"calibrated", "scatter"}),
+        (task(problem_type="multi_label_classification", metrics=["f1_macro"]), {"calibrated", "scatter", "confusion"}),
         (
             task(problem_type="regression", label_names=[], metrics=["pearson"]),
-            {"confusion", "calibration", "precision_recall", "roc"},
+            {"calibrated", "confusion", "calibration", "precision_recall", "roc"},
         ),
     ],
 )
@@ -556,3 +559,132 @@ def test_a_constant_is_reached_by_the_interval_and_not_by_the_value(
 ) -> None:
     record = {"metric": metric, "value": 0.61, "low": low, "high": high, "baseline": baseline}
     assert score_warnings.reaches_constant(record) is reached
+
+
+# What a calibration brings
+
+
+def fit_of(*fits: Fit, **of: Any) -> Calibration:
+    """A calibration on validation: the whole split's fit, then those without each fold."""
+    made = {"splits": ["validation"], "metric": None, "costs": None, "error_rate": None, "notes": []}
+    return Calibration(**(made | {"examples": 1, "drawn": 1, "whole": fits[0], "folds": list(fits[1:])} | of))
+
+
+def brought(tmp_path: Path, kind: str, split: str = "validation") -> dict[str, Any]:
+    """The records of metrics/calibrated.json, by metric where they have one."""
+    records = json.loads((tmp_path / "calibrated.json").read_text())[kind]
+    return {one.get("metric", number): one for number, one in enumerate(records) if one["split"] == split}
+
+
+def written(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.rglob("*") if file.suffix in (".json", ".csv")}
+
+
+def test_a_calibration_adds_its_own_files_and_judges_the_probabilities_that_a_user_gets(tmp_path: Path) -> None:
+    labels, logits = pairs(2000, spread=3.0)
+    without = run(tmp_path / "off", labels, logits, PAIR_TASK, "validation")
+    message = warned(tmp_path / "off")["calibration"]
+    assert "the probabilities are too high" in message and "plots/calibration.csv" in message
+    assert run(tmp_path / "on", labels, logits, PAIR_TASK, "validation", calibration=fit_of(Fit(3.0))) == without
+    assert "calibration" not in warned(tmp_path / "on")
+    off, on = written(tmp_path / "off"), written(tmp_path / "on")
+    changed = {name for name in off if off[name] != on[name]}
+    assert changed == {"calibration.json", "calibrated.json", "calibrated.csv", "warnings.json"}
+    run(tmp_path / "worse", labels, logits, PAIR_TASK, "validation", calibration=fit_of(Fit(0.1)))
+    message = warned(tmp_path / "worse")["calibration"]
+    assert "also as metrics/calibration.json calibrates them (0.1" in message and "plots/calibrated.csv" in message
+
+
+def test_the_scores_after_are_those_of_the_divided_logits(tmp_path: Path) -> None:
+    labels, logits = pairs(500, spread=3.0)
+    run(tmp_path, labels, logits, PAIR_TASK, "validation", calibration=fit_of(Fit(2.5), examples=5))
+    scores, truth, after = brought(tmp_path, "calibrated"), labels["validation"], logits["validation"] / 2.5
+    for name, logit in (("before", logits["validation"]), ("after", after)):
+        likely = softmax(logit.astype(float), axis=1)[:, 1]
+        assert scores["loss"][name] == pytest.approx(reference.log_loss(truth, likely), abs=1e-6)
+        assert scores["brier_score"][name] == pytest.approx(reference.brier_score_loss(truth, likely), abs=1e-6)
+        error = calibration_error(calibration_bins(PAIR_TASK, logit, truth))
+        assert scores["calibration_error"][name] == pytest.approx(error, abs=1e-6)
+    assert scores["loss"]["low"] < scores["loss"]["after"] < scores["loss"]["high"]
+    assert not any(one["cross_fitted"] for one in scores.values())
+    assert len(plot(tmp_path, "calibrated")) == len(calibration_bins(PAIR_TASK, after, truth))
+
+
+def test_on_the_split_that_was_fitted_on_no_example_is_judged_by_a_fit_that_has_seen_it(tmp_path: Path) -> None:
+    labels, logits = pairs(100)
+    groups = [f"g{i // 4}" for i in range(100)]
+    fits = [Fit(float(number + 1)) for number in range(10)]
+    calibration = fit_of(Fit(50.0), *fits, examples=100, drawn=25)
+    both = [one | {"test": one["validation"]} for one in (labels, logits)]
+    run(tmp_path, *both, PAIR_TASK, "validation", "test", calibration=calibration, groups=groups)
+    folds = folds_of(tmp_path / "raw", {"validation": 100})["validation"]
+    assert all(len({*folds[start : start + 4]}) == 1 for start in range(0, 100, 4))
+    expected = PAIR_TASK.problem.loss(logits["validation"] / (folds[:, np.newaxis] + 1.0), labels["validation"])
+    scores = brought(tmp_path, "calibrated")
+    assert scores["loss"]["after"] == pytest.approx(expected, abs=1e-6) and scores["loss"]["cross_fitted"]
+    expected = PAIR_TASK.problem.loss(logits["validation"] / 50, labels["validation"])
+    scores = brought(tmp_path, "calibrated", "test")
+    assert scores["loss"]["after"] == pytest.approx(expected, abs=1e-6) and not scores["loss"]["cross_fitted"]
+
+
+def test_thresholds_and_costs_are_reported_beside_the_labels_of_the_model(tmp_path: Path) -> None:
+    labels, logits = pairs(300)
+    thresholds = fit_of(Fit(1.0, [0.9]), metric="f1")
+    scores = run(tmp_path / "a", labels, logits, PAIR_TASK, "validation", calibration=thresholds)["validation"]
+    found, truth = brought(tmp_path / "a", "calibrated"), labels["validation"]
+    decided = softmax(logits["validation"].astype(float), axis=1)[:, 1] > 0.9
+    for name, of in (("accuracy", reference.accuracy_score), ("f1", reference.f1_score)):
+        assert found[name]["before"] == pytest.approx(scores[name], abs=1e-6)
+        assert found[name]["after"] == pytest.approx(of(truth, decided), abs=1e-6)
+        assert found[name]["low"] < found[name]["after"] < found[name]["high"]
+    assert scores["accuracy"] == reference.accuracy_score(truth, logits["validation"].argmax(1))
+    costs = fit_of(Fit(1.0), costs=[[0.0, 1.0], [9.0, 0.0]])
+    run(tmp_path / "b", labels, logits, PAIR_TASK, "validation", calibration=costs)
+    found = brought(tmp_path / "b", "calibrated")
+    assert found["cost"]["after"] < found["cost"]["before"]
+    wrong = logits["validation"].argmax(1) != truth
+    assert found["cost"]["before"] == pytest.approx(np.where(truth == 1, 9.0, 1.0)[wrong].sum() / 300, abs=1e-6)
+
+
+def test_several_labels_at_once_have_thresholds_and_one_temperature(tmp_path: Path) -> None:
+    of = task(problem_type="multi_label_classification", label_names=["a", "b"], metrics=["f1_macro", "accuracy"])
+    generator = np.random.default_rng(0)
+    labels = {"validation": (generator.random((200, 2)) < 0.3).astype(np.float32)}
+    logits = {"validation": (3 * labels["validation"] - 3 + generator.normal(size=(200, 2))).astype(np.float32)}
+    fitted = fit_of(Fit(2.0, [0.3, 0.4]), metric="f1_macro")
+    run(tmp_path, labels, logits, of, "validation", calibration=fitted)
+    found = brought(tmp_path, "calibrated")
+    decided = 1 / (1 + np.exp(-logits["validation"].astype(float) / 2)) > [0.3, 0.4]
+    expected = reference.f1_score(labels["validation"], decided, average="macro")
+    assert found["f1_macro"]["after"] == pytest.approx(expected, abs=1e-6)
+    assert found["f1_macro"]["after"] > found["f1_macro"]["before"]
+    assert not brought(tmp_path, "selective") and not brought(tmp_path, "sets")
+
+
+def test_sets_are_counted_and_so_are_answers_at_their_error(tmp_path: Path) -> None:
+    of = task(label_names=["a", "b", "c"], metrics=["accuracy"])
+    labels = {"validation": np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])}
+    logits = np.zeros((10, 3), dtype=np.float32)
+    logits[np.arange(8), labels["validation"][:8]] = np.arange(8, 0, -1)  # the surest first; the last two are ties
+    logits[8] = (1, 1, 0)
+    logits[9] = (0, 9, 0)  # sure, and wrong
+    fitted = fit_of(Fit(2.0, None, 1.0), error_rate=0.2)
+    run(tmp_path, labels, {"validation": logits}, of, "validation", calibration=fitted)
+    (sets,) = brought(tmp_path, "sets").values()
+    assert sets["error_rate"] == 0.2 and sets["covered"] == 0.8 and sets["low"] < 0.8 < sets["high"]
+    assert sets["sizes"] == [{"labels": 1, "examples": 9}, {"labels": 2, "examples": 1}] and sets["mean_size"] == 1.1
+    assert sets["wrong_of_one"] == pytest.approx(1 / 9, abs=1e-6)
+    rows = list(brought(tmp_path, "selective").values())
+    assert [row["answered"] for row in rows] == [1.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5]
+    assert [row["error"] for row in rows[:3]] == [0.2, 0.2, pytest.approx(1 / 9, abs=1e-6)]
+    assert rows[-1]["error"] == 0.2 and rows[-1]["low"] < 0.2 < rows[-1]["high"]
+
+
+def test_one_example_can_be_scored_with_a_calibration(tmp_path: Path) -> None:
+    labels, logits = {"validation": np.array([1])}, {"validation": np.float32([[0.0, 1.0]])}
+    calibration = fit_of(Fit(1.0, None, None), error_rate=0.1)
+    run(tmp_path, labels, logits, PAIR_TASK, "validation", calibration=calibration)
+    scores = brought(tmp_path, "calibrated")
+    assert scores["loss"]["before"] == scores["loss"]["after"] and scores["loss"]["low"] is None
+    (sets,) = brought(tmp_path, "sets").values()
+    assert sets["covered"] == 1.0 and sets["sizes"] == [{"labels": 2, "examples": 1}]

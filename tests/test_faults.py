@@ -80,12 +80,12 @@ CASES = {
     "the Hub is out of reach": Case(PINNED_DATASET, prepare=lambda hub: hub.__exit__(None, None, None)),
     "it never answers": Case(PINNED_DATASET, (Fault("", silent=True),)),
     "it sends headers without end": Case(PINNED_CHECKPOINT, (Fault("", dribble=0.02),)),
-    "it falls silent after a few good answers": Case(PINNED_DATASET, (Fault("parquet", silent=True),)),
-    "a file comes a byte now and then": Case(PINNED_CHECKPOINT, (Fault("safetensors", trickle=0.05, methods=GET),)),
+    "it stops answering after a few good answers": Case(PINNED_DATASET, (Fault("parquet", silent=True),)),
+    "a file arrives a byte at a time": Case(PINNED_CHECKPOINT, (Fault("safetensors", trickle=0.05, methods=GET),)),
     "every answer is 500": Case({"dataset": "glue/mrpc"}, (Fault("", status=500),)),
     "500 in the middle, twice": Case(PINNED_DATASET, (Fault("parquet", status=500, times=2, methods=GET),), seconds=20),
-    "429, and to wait for long": Case(PINNED_CHECKPOINT, (Fault("", status=429, headers={"Retry-After": "300"}),)),
-    "429, and to wait for a second": Case(
+    "429 with a long Retry-After": Case(PINNED_CHECKPOINT, (Fault("", status=429, headers={"Retry-After": "300"}),)),
+    "429 with a Retry-After of one second": Case(
         PINNED_CHECKPOINT, (Fault("", status=429, headers={"Retry-After": "1"}, times=1),), seconds=20
     ),
     "the connection is reset, twice": Case(
@@ -104,7 +104,7 @@ CASES = {
     "a table becomes unreadable on the way": Case(
         PINNED_DATASET, (Fault(TABLE_FILE, content=bytes(len(PAIRS[TABLE_FILE])), methods=GET),), seconds=20
     ),
-    "a file of another size comes": Case(
+    "a file arrives with another size": Case(
         PINNED_DATASET, (Fault(TABLE_FILE, content=b"short", methods=GET),), seconds=20
     ),
     "weights are altered on the way, once": Case(
@@ -185,24 +185,24 @@ HOSTILE_CASES = {
     "a list of files without hashes": Case(PINNED_DATASET, (listed(without_hashes),)),
     "an empty list of hashes": Case(PINNED_CHECKPOINT, (Fault("/tree/", content=b"[]"),)),
     "a list of hashes without the weights": Case(PINNED_CHECKPOINT, (listed(without_weights),)),
-    "a list that leads out of the repository": Case(PINNED_CHECKPOINT, (listed(leading_out),)),
-    "a list that goes on at another host": Case(PINNED_CHECKPOINT, (Fault("/tree/", headers=ELSEWHERE),)),
+    "a list with a path outside the repository": Case(PINNED_CHECKPOINT, (listed(leading_out),)),
+    "a list whose next page is on another host": Case(PINNED_CHECKPOINT, (Fault("/tree/", headers=ELSEWHERE),)),
     "a list that never ends": Case(
         PINNED_CHECKPOINT, (Fault("/tree/", headers={"Link": '<?recursive=true>; rel="next"'}),), seconds=60
     ),
     "an answer that never ends": Case(PINNED_CHECKPOINT, (Fault("/api/", endless=b"[" * 65536),), seconds=60),
-    "an answer that is small and unpacks to gigabytes": Case(
+    "a small answer that unpacks to gigabytes": Case(
         PINNED_CHECKPOINT, (Fault("/api/", content=b"?", headers={"Content-Encoding": "gzip"}),)
     ),
     "redirects in a circle": Case(PINNED_CHECKPOINT, (Fault("/api/", status=302, headers={"Location": "/api/again"}),)),
     "a file that never ends": Case(PINNED_CHECKPOINT, (Fault("safetensors", endless=b"x" * 65536),)),
-    "a header that names a place on the disk": Case(
+    "a header that names a path on the disk": Case(
         PINNED_CHECKPOINT, (Fault("/resolve/", headers={"ETag": '"../../../../decoys/file"'}),)
     ),
     "data of the user's that a card asks for": Case(
         PINNED_DATASET, prepare=in_card("configs:\n- config_name: default\n  data_files: ../../decoys/*")
     ),
-    "a card of ten lines that stands for a billion values": Case(PINNED_DATASET, prepare=in_card(REPEATED)),
+    "a card of ten lines that expands to a billion values": Case(PINNED_DATASET, prepare=in_card(REPEATED)),
     "data that are no tables": Case(
         PINNED_DATASET, prepare=lambda hub: (files(hub).clear(), files(hub).update({"train.tar": b"", "dev.tar": b""}))
     ),
@@ -213,7 +213,7 @@ HOSTILE_CASES = {
     ),
     "label names that are no mapping": Case(PINNED_CHECKPOINT, prepare=in_config(id2label=["a", "b"])),
     "an index that leads out of the checkpoint": Case(PINNED_CHECKPOINT, prepare=an_index_that_leads_out),
-    "a program that attention is to be computed by": Case(
+    "a program that is to compute attention": Case(
         PINNED_CHECKPOINT, prepare=in_config(attn_implementation="someone/kernel")
     ),
 }

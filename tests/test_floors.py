@@ -1,4 +1,4 @@
-"""checks/ has two floors: commands, and below them modules that know no command; names mean one thing everywhere."""
+"""checks/ and ship/ have two floors: commands, and below them modules that know none; each name means one thing."""
 
 import ast
 from collections import Counter
@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted((ROOT / "checks").glob("*.py"))
-COMMANDS = {"ci", "compare", "gate", "new", "schema", "seeds", "upgrade", "verify", "why"}
+FILES = sorted(file for folder in ("checks", "ship") for file in (ROOT / folder).glob("*.py"))
+COMMANDS = {
+    f"checks.{name}" for name in ("ci", "compare", "gate", "new", "schema", "seeds", "upgrade", "verify", "why")
+}
+COMMANDS |= {f"ship.{name}" for name in ("score",)}
 PUBLIC = {"dvc.repo.Repo", "dvc.exceptions.DvcException"}
 
 
@@ -27,7 +30,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def commands_imported(source: str) -> set[str]:
-    return {name for name in imported(source) if name.startswith("checks.") and name.split(".")[1] in COMMANDS}
+    return {name for name in imported(source) if ".".join(name.split(".")[:2]) in COMMANDS}
 
 
 def internals_used(source: str) -> set[str]:
@@ -52,13 +55,20 @@ def is_method(function: ast.FunctionDef) -> bool:
 
 
 def test_the_commands_are_those_with_a_main() -> None:
-    assert {file.stem for file in FILES if "def main(" in file.read_text(encoding="utf-8")} == COMMANDS
+    found = {file for file in FILES if "def main(" in file.read_text(encoding="utf-8")}
+    assert {f"{file.parent.name}.{file.stem}" for file in found} == COMMANDS
 
 
-@pytest.mark.parametrize("folder", ["checks", "stages", "benchmarks"])
+@pytest.mark.parametrize("folder", ["checks", "ship", "stages", "benchmarks"])
 def test_no_module_imports_a_command(folder: str) -> None:
     files = list((ROOT / folder).rglob("*.py"))
     assert files and not {file.name for file in files if commands_imported(file.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("folder", ["stages", "checks"])
+def test_neither_stages_nor_checks_know_what_uses_the_model(folder: str) -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / folder).rglob("*.py")]
+    assert not [name for source in sources for name in imported(source) if name.startswith("ship")]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -72,7 +82,7 @@ def test_no_function_takes_more_than_five_positional_arguments(file: Path) -> No
 
 
 def test_a_class_has_its_name_alone() -> None:
-    files = [file for folder in ("checks", "stages") for file in (ROOT / folder).rglob("*.py")]
+    files = [file for folder in ("checks", "ship", "stages") for file in (ROOT / folder).rglob("*.py")]
     nodes = (node for file in files for node in parse(file.read_text(encoding="utf-8")))
     names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
     assert names["Revision"] and not [name for name, times in names.items() if times > 1]

@@ -80,7 +80,7 @@ def follow(example: str, case: str, project: Project, tiny_checkpoint: Path) -> 
 def test_an_example_of_the_readme_trains(example: str, case: str, project: Project, tiny_checkpoint: Path) -> None:
     _, names, metrics = CASES[case]
     follow(example, case, project, tiny_checkpoint)
-    assert project.repro() == ["download", "tokenize", "train", "predict", "evaluate", "report"]
+    assert project.repro() == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"]
     assert read_task(project.folder / "data" / "raw" / "task.json").label_names == names
     scores = json.loads(project.read("metrics/metrics.json"))["validation"]
     assert set(metrics) < set(scores)

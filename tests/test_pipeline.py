@@ -18,7 +18,7 @@ from tests.project import Project
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
-ALL = ["download", "tokenize", "train", "predict", "evaluate", "report"]
+ALL = ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"]
 
 
 def outputs(project: Project) -> dict[str, bytes]:
@@ -55,12 +55,12 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
     assert tiny.repro() == ["evaluate", "report"]
     assert set(json.loads(tiny.read("metrics/metrics.json"))) == {"validation", "test"}
     tiny.set(predict__token_budget=1000)
-    assert tiny.repro() == ["predict", "evaluate", "report"]  # other batches: the logits' last digits move
+    assert tiny.repro() == ["predict", "calibrate", "evaluate", "report"]  # other batches: the logits' last digits move
     tiny.set(train__learning_rate=2e-3)
-    assert tiny.repro() == ["train", "predict", "evaluate", "report"]
+    assert tiny.repro() == ["train", "predict", "calibrate", "evaluate", "report"]
     assert outputs(tiny) != first
     tiny.set(tokenize__max_length=24)
-    assert tiny.repro() == ["tokenize", "train", "predict", "evaluate", "report"]
+    assert tiny.repro() == ["tokenize", "train", "predict", "calibrate", "evaluate", "report"]
     assert_the_pipeline_of_transformers_answers_as_predict(tiny)
     tiny.set(report__errors=3)
     assert tiny.repro() == ["report"]

@@ -80,6 +80,7 @@ TARGET = {
     "tokenize": "TRUNCATION",
     "train": "SELECTION",
     "predict": "PREDICTIONS / 'validation' / 'note.txt'",
+    "calibrate": "CALIBRATION",
     "evaluate": "METRICS",
     "report": "PAGE",
 }

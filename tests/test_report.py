@@ -38,6 +38,7 @@ from stages.report.figures import learning_curves, most_frequent
 from stages.report.inputs import SECTIONS, ReportFiles, read_run
 from stages.report.markdown import plain
 from stages.report.page import matrix_of, with_intervals
+from stages.report.probabilities import describe_calibration
 from stages.report.report import ReportParams, columns_to_slice, report
 from stages.report.slices import (
     MOST_VALUES,
@@ -51,8 +52,9 @@ from stages.report.slices import (
 )
 from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, without_controls
 from stages.shared.runtime.errors import BadInput
+from stages.shared.task.calibration import Fit
 from stages.shared.task.task import Task, read_task
-from tests.made_run import CLASSES, NUMBERS, SETS, make_run
+from tests.made_run import CALIBRATION, CLASSES, NUMBERS, SETS, make_run
 from tests.project import own_dag
 from tests.tiny import EXECUTION
 
@@ -139,6 +141,7 @@ def test_the_page_renders_for_every_kind_of_problem(kind: str, tmp_path: Path) -
     assert len(ids) == len(set(ids))
     assert not re.search(r"\b(nan|None|Undefined|inf)\b", page.words() + card.replace("top_k=None", ""))
     assert len(html.encode()) < 1_000_000
+    assert ("probabilities" in ids) == (kind not in ("numbers", "one example of a number"))
     for split in arguments.get("scored", ["validation"]):
         assert split in page.words() and split in card and split in said
 
@@ -258,6 +261,7 @@ def test_the_headline_says_the_metrics_against_a_constant_and_the_warnings(tmp_p
         "  accuracy  0.750  95 % interval 0.600 to 0.850  best constant answer 0.500",
         "  f1        0.750  95 % interval 0.600 to 0.850  best constant answer 0.500",
         "  loss      0.500",
+        "  at a temperature of 1.75: loss 0.500 -> 0.400, calibration error 0.100 -> 0.030",
         "warning: validation: validation chose the epoch",
         f"report: {tmp_path / 'report.html'}",
     ]
@@ -665,3 +669,48 @@ def test_the_page_offers_a_methods_paragraph_with_the_runs_numbers(tmp_path: Pat
     assert found[1].endswith("and not for other seeds. Python 3.11, torch 2.13.0; cpu, 2 threads.")
     regression, _, _ = render(make_run(tmp_path / "number", problem=NUMBERS))
     assert "mean squared error 0.750" in regression
+
+
+# Probabilities
+
+
+def test_a_calibration_has_a_section_with_scores_before_and_after_it(tmp_path: Path) -> None:
+    html, card, said = render(make_run(tmp_path))
+    words = Page(html).words()
+    for shown in (
+        "divided by a temperature of 1.75, which was fitted on the 60 examples of validation",
+        "loss 0.500 0.400 0.300 to 0.500",
+        "expected calibration error 0.100 0.030 by chance up to 0.050",
+        "fitted without it, in 10 folds",
+        "100.0 % 0.900 10.0 % 5.0 to 20.0",
+        "made to hold the right one for 90.0 % of new examples",
+        "none: no answer 2 3.3 %",
+        "hold the right label for 91.0 % of the examples",
+    ):
+        assert shown in words, shown
+    assert html.count('id="reliability-validation"') == 1 and "the model's own" in words
+    assert "those of the logits divided by 1.75" in " ".join(card.split())
+    assert "  at a temperature of 1.75: loss 0.500 -> 0.400, calibration error 0.100 -> 0.030" in said.splitlines()
+
+
+def test_without_a_calibration_nothing_is_said_of_one(tmp_path: Path) -> None:
+    html, card, said = render(make_run(tmp_path, calibration=None))
+    assert "temperature" not in html.partition("<h3>Methods")[0] + card + said
+    assert html.count('id="reliability-validation"') == 1
+
+
+def test_decisions_and_what_could_not_be_fitted_are_said(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path))
+    fitted = replace(CALIBRATION, notes=["9 groups are too few"], drawn=9)
+
+    def said(task: Task = run.task, **changes: Any) -> str:
+        return describe_calibration(replace(run, task=task, fitted=replace(fitted, **changes)))
+
+    assert "on the 60 examples in 9 groups of validation" in said() and said().endswith(" 9 groups are too few.")
+    assert "Decisions" not in said()
+    by_threshold = said(metric="f1", whole=Fit(1.0, [0.25], None))
+    assert "thresholds that were chosen for f1: yes above 0.250." in by_threshold
+    assert "Decisions are those of the least expected cost" in said(costs=[[0.0, 1.0], [5.0, 0.0]])
+    many = Task("files", SETS, [f"label {number}" for number in range(12)], ["f1_micro"], "files", "0")
+    of_many = said(many, metric="f1_micro", whole=Fit(1.0, [0.5] * 12, None))
+    assert "label 9 above 0.500 and 2 more." in of_many and "label 10" not in of_many

@@ -146,6 +146,7 @@ def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
         ("tokenize", {"torch", "scipy", "sklearn", "evaluate", "matplotlib"}),
         ("train", {"sklearn", "evaluate", "matplotlib"}),
         ("predict", {"sklearn", "evaluate", "matplotlib"}),
+        ("calibrate", {"torch", "transformers", "sklearn", "evaluate", "datasets", "matplotlib"}),
         ("evaluate", {"torch", "transformers", "matplotlib"}),
         ("report", {"torch", "transformers", "sklearn", "evaluate"}),
     ],

@@ -53,8 +53,19 @@ def read_rows(file: Path, split: str, labelling: Labelling) -> Batches:
     Raises:
         BadInput: the file lacks a column or cannot be parsed.
     """
-    try:
+    with in_one_line(file):
         yield from READERS[file_format(file)](file, split, labelling)
+
+
+@contextmanager
+def in_one_line(file: Path) -> Iterator[None]:
+    """Says in one line why a file cannot be read.
+
+    Raises:
+        BadInput: the block raised what reading raises.
+    """
+    try:
+        yield
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error) as error:
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
             raise BadInput(f"{file}: the text is not UTF-8; save it as UTF-8") from None
@@ -63,11 +74,7 @@ def read_rows(file: Path, split: str, labelling: Labelling) -> Batches:
 
 def _read_delimited(file: Path, split: str, labelling: Labelling) -> Batches:
     """Yields every cell as text: a type that is guessed from the first block need not fit the others."""
-    if file.stat().st_size == 0:
-        raise BadInput(f"{file}: the file is empty; expected a header line and rows")
-    read_options, parse_options = pyarrow.csv.ReadOptions(block_size=CSV_BLOCK_BYTES), DIALECTS[file_format(file)]
-    with pyarrow.csv.open_csv(file, read_options, parse_options) as header:
-        labelling.columns_of(header.schema.names, split, str(file))
+    labelling.columns_of(header_of(file), split, str(file))
     # A cell "NA" or "null" is a text, and an empty one without quotes has no value.
     convert_options = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(labelling.columns, pa.string()),
@@ -77,27 +84,43 @@ def _read_delimited(file: Path, split: str, labelling: Labelling) -> Batches:
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    with pyarrow.csv.open_csv(file, read_options, parse_options, convert_options) as reader:
+    with _open_delimited(file, convert_options) as reader:
         yield from reader
+
+
+def header_of(file: Path) -> list[str]:
+    """Returns the names in the first line of a csv or tsv file.
+
+    Raises:
+        BadInput: it is empty.
+    """
+    if file.stat().st_size == 0:
+        raise BadInput(f"{file}: the file is empty; expected a header line and rows")
+    with _open_delimited(file) as header:
+        return list(header.schema.names)
+
+
+def _open_delimited(file: Path, convert_options: Any = None) -> Any:
+    read_options = pyarrow.csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
+    return pyarrow.csv.open_csv(file, read_options, DIALECTS[file_format(file)], convert_options)
 
 
 def _read_jsonl(file: Path, split: str, labelling: Labelling) -> Batches:
     """Yields the columns that are not texts as JSON, because their types are known at the end of the file only."""
     names: dict[str, None] = {}
     done = 0
-    check_lines(file, str(file))
-    with _opener(file)(file, "rt", encoding="utf-8-sig") as lines:  # Some editors begin a file with a byte order mark.
-        while rows := list(islice(_objects(file, lines), BATCH_ROWS)):
-            columns = {}
-            for name in labelling.columns:
-                values = [row.get(name) for row in rows]
-                if name in labelling.text_columns:
-                    columns[name] = _texts(values, f"{file}: row {{}}: column {name!r}", done)
-                else:
-                    columns[name] = pa.array([None if value is None else json.dumps(value) for value in values])
-            names |= dict.fromkeys(name for row in rows for name in row)
-            done += len(rows)
-            yield pa.record_batch({name: column.cast(pa.string()) for name, column in columns.items()})
+    objects = (row for _, row in json_lines(file))
+    while rows := list(islice(objects, BATCH_ROWS)):
+        columns = {}
+        for name in labelling.columns:
+            values = [row.get(name) for row in rows]
+            if name in labelling.text_columns:
+                columns[name] = text_array(values, f"{file}: row {{}}: column {name!r}", done)
+            else:
+                columns[name] = pa.array([None if value is None else json.dumps(value) for value in values])
+        names |= dict.fromkeys(name for row in rows for name in row)
+        done += len(rows)
+        yield pa.record_batch({name: column.cast(pa.string()) for name, column in columns.items()})
     # Rows may leave out what they have no value for, so a column is missing only if it is in none of them.
     if done:
         labelling.columns_of(list(names), split, str(file))
@@ -129,18 +152,25 @@ def _opener(file: Path) -> Callable[..., Any]:
     return gzip.open if file.suffix == ".gz" else open
 
 
-def _objects(file: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in filter(str.strip, lines):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{file}: not valid JSON: {error}: {line.strip()[:60]}") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{file}: expected a JSON object in every line, found {line.strip()[:60]}")
-        yield row
+def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the lines of a jsonl file that are not blank, each with the object that it holds.
+
+    Raises:
+        BadInput: a line is too long, or holds no object.
+    """
+    check_lines(file, str(file))
+    with _opener(file)(file, "rt", encoding="utf-8-sig") as lines:  # Some editors begin a file with a byte order mark.
+        for line in filter(str.strip, lines):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise BadInput(f"{file}: not valid JSON: {error}: {line.strip()[:60]}") from None
+            if not isinstance(row, dict):
+                raise BadInput(f"{file}: expected a JSON object in every line, found {line.strip()[:60]}")
+            yield line, row
 
 
-def _texts(values: list[Any], place: str, done: int) -> pa.Array:
+def text_array(values: list[Any], place: str, done: int) -> pa.Array:
     """Returns the texts of a batch that begins after `done` rows; `place` has a gap for the number of a row."""
     try:
         return pa.array(values, pa.string())
@@ -159,7 +189,7 @@ def _read_typed(file: Path, split: str, labelling: Labelling) -> Batches:
         columns = labelling.columns_of(schema.names, split, str(file))
         feature = stored_feature(schema, labelling.label_column, str(file))
         for batch in filter(len, read_batches(columns)):
-            arrays = {name: _plain(batch[name]) for name in columns}
+            arrays = {name: plain(batch[name]) for name in columns}
             if labelling.label_column in arrays:
                 labels = arrays[labelling.label_column]
                 arrays[labelling.label_column] = decode_labels(labels, feature, labelling, str(file))
@@ -185,7 +215,7 @@ def open_typed(file: Path) -> Iterator[tuple[pa.Schema, Callable[[list[str]], It
         yield arrow.schema, lambda columns: batches
 
 
-def _plain(column: pa.Array) -> pa.Array:
+def plain(column: pa.Array) -> pa.Array:
     """Undoes what other programs do to save space: categories, and texts and lists of other layouts."""
     kind = column.type
     if pa.types.is_dictionary(kind):  # what pandas writes for a categorical

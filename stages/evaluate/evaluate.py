@@ -1,7 +1,7 @@
 """evaluate: data/{predictions,raw,overlap}/, data/epochs.npy, metrics/*.json -> metrics/ (scores, plots)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 
 from stages.evaluate import score_warnings
+from stages.evaluate.calibrated import Calibrated, judge_calibration
 from stages.evaluate.calibration import calibration_bins
 from stages.evaluate.confidence import MetricInterval, metric_intervals, probability_interval
 from stages.evaluate.constant import constant_scores
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import plot_rows, write_plot
-from stages.evaluate.predictions import open_predictions
 from stages.evaluate.probabilities import constant_probability
 from stages.evaluate.selection import selection_cost
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.task.asked import chosen_splits, extra_metrics, no_labels
+from stages.shared.task.calibration import folds_of, read_calibration
 from stages.shared.task.groups import row_groups
 from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS
 from stages.shared.task.overlap import KINDS, read_overlap
+from stages.shared.task.predictions import open_predictions
 from stages.shared.task.scorer import score
 from stages.shared.task.task import Task, read_task
 
@@ -36,12 +38,15 @@ class EvaluateFiles:
     raw: Path = Path("data/raw")
     overlap: Path = Path("data/overlap")
     epochs: Path = Path("data/epochs.npy")
+    fitted: Path = Path("metrics/calibration.json")
     data: Path = Path("metrics/data.json")
     selection: Path = Path("metrics/selection.json")
     metrics: Path = Path("metrics/metrics.json")
     intervals: Path = Path("metrics/intervals.json")
     warnings: Path = Path("metrics/warnings.json")
+    calibrated_scores: Path = Path("metrics/calibrated.json")
     confusion: Path = Path("metrics/plots/confusion.csv")
+    calibrated: Path = Path("metrics/plots/calibrated.csv")
     calibration: Path = Path("metrics/plots/calibration.csv")
     precision_recall: Path = Path("metrics/plots/precision_recall.csv")
     roc: Path = Path("metrics/plots/roc.csv")
@@ -50,7 +55,7 @@ class EvaluateFiles:
     @property
     def plots(self) -> tuple[Path, ...]:
         """The curves and counts that DVC draws."""
-        return (self.confusion, self.calibration, self.precision_recall, self.roc, self.scatter)
+        return (self.confusion, self.calibrated, self.calibration, self.precision_recall, self.roc, self.scatter)
 
 
 def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> None:
@@ -68,6 +73,8 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
     metrics: dict[str, dict[str, float]] = {}
     intervals: list[dict[str, Any]] = []
     warnings: list[score_warnings.ScoreWarning] = []
+    calibration, calibrated = read_calibration(files.fitted), dict[str, Calibrated]()
+    folds = {} if calibration is None else folds_of(files.raw, fitted_sizes(files.predictions, calibration.splits))
     rows: dict[str, list[tuple[Any, ...]]] = {}
     for split in chosen_splits(p.splits, sorted(folder.name for folder in files.predictions.iterdir())):
         labels, logits = read_predictions(files.predictions, split)
@@ -90,6 +97,10 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
         sure |= {name: interval for name, (_, interval) in ranked.items()}
         records = [{"split": split} | one for one in describe_intervals(p, metrics[split], sure, baseline)]
         bins = calibration_bins(task, logits, labels)
+        if calibration is not None:
+            calibrated[split] = judge_calibration(
+                asked, split, calibration, folds.get(split), labels, logits, p, groups
+            )
         warnings += [
             *score_warnings.shared_with_train(
                 split, flags, data, task.metrics[0], without(task, flags, labels, logits)
@@ -97,21 +108,38 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
             *score_warnings.too_little(split, labels),
             *score_warnings.without_interval(split, records),
             *score_warnings.no_better_than_constant(split, task.metrics, records),
-            *score_warnings.badly_calibrated(split, bins, p.seed),
+            *score_warnings.badly_calibrated(split, bins, p.seed, calibrated.get(split)),
         ]
         if score_warnings.chosen_on_split(split, selection):
             kept, epochs = int(selection["epoch"]) - 1, np.load(files.epochs)
             cost = selection_cost(task, labels, epochs, kept, p.seed, groups)
             warnings.append(score_warnings.selected_score(split, selection, cost))
         intervals += records
-        for name, lines in plot_rows(task, split, logits, labels, bins).items():
+        after = calibrated[split].bins if split in calibrated else ()
+        for name, lines in plot_rows(task, split, logits, labels, bins, after).items():
             rows.setdefault(name, []).extend(lines)
-    with publish(files.metrics, files.intervals, files.warnings, *files.plots) as outs:
+    with publish(files.metrics, files.intervals, files.warnings, files.calibrated_scores, *files.plots) as outs:
         write_json(outs[0], metrics)
         write_records(outs[1], "intervals", intervals)
         write_records(outs[2], "warnings", [warned._asdict() for warned in warnings])
-        for file, out in zip(files.plots, outs[3:], strict=True):
+        write_json(outs[3], calibrated_records(calibrated.values()))
+        for file, out in zip(files.plots, outs[4:], strict=True):
             write_plot(out, file.stem, rows.get(file.stem, []))
+
+
+def fitted_sizes(predictions_dir: Path, splits: Sequence[str]) -> dict[str, int]:
+    """Returns the number of examples of each split that the calibration was fitted on."""
+    return {split: len(np.load(predictions_dir / split / "labels.npy", mmap_mode="r")) for split in splits}
+
+
+def calibrated_records(splits: Iterable[Calibrated]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the content of metrics/calibrated.json: lists, so that DVC prints no second value of a metric."""
+    parts = list(splits)
+    return {
+        "calibrated": [record for part in parts for record in part.scores],
+        "sets": [record for part in parts for record in part.sets],
+        "selective": [record for part in parts for record in part.selective],
+    }
 
 
 def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

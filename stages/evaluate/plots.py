@@ -16,6 +16,7 @@ from stages.shared.task.task import Task
 
 HEADERS = {
     "confusion": ("split", "actual", "predicted", "examples"),
+    "calibrated": ("split", "bin", "confidence", "accuracy", "examples"),
     "calibration": ("split", "bin", "confidence", "accuracy", "examples"),
     "precision_recall": ("split", "label", "recall", "precision"),
     "roc": ("split", "label", "false_positive_rate", "true_positive_rate"),
@@ -29,7 +30,12 @@ Row = tuple[Any, ...]
 
 
 def plot_rows(
-    task: Task, split: str, logits: np.ndarray, labels: np.ndarray, bins: Sequence[Bin]
+    task: Task,
+    split: str,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    bins: Sequence[Bin],
+    calibrated_bins: Sequence[Bin] = (),
 ) -> dict[str, list[Row]]:
     """Returns the rows of each file for one split.
 
@@ -39,9 +45,13 @@ def plot_rows(
     """
     if task.problem.numeric:
         return {"scatter": _scatter(split, task.problem.predict(logits), labels)}
-    calibration = [(split, one.number, _short(one.confidence), _short(one.accuracy), one.examples) for one in bins]
-    rows = {"calibration": calibration} | _curves(task, split, logits, labels)
+    rows = {"calibration": _binned(split, bins), "calibrated": _binned(split, calibrated_bins)}
+    rows |= _curves(task, split, logits, labels)
     return rows | ({"confusion": count_confusion(split, task, logits, labels)} if task.problem.exclusive else {})
+
+
+def _binned(split: str, bins: Sequence[Bin]) -> list[Row]:
+    return [(split, one.number, _short(one.confidence), _short(one.accuracy), one.examples) for one in bins]
 
 
 def write_plot(file: Path, name: str, rows: Sequence[Row]) -> None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.evaluate.calibrated import Calibrated
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
 from stages.evaluate.confidence import FEWEST_EXAMPLES
 from stages.evaluate.selection import SelectionCost
@@ -138,19 +139,31 @@ def reaches_constant(record: Mapping[str, Any]) -> bool:
     return bool(high >= record["baseline"])
 
 
-def badly_calibrated(split: str, bins: list[Bin], seed: int) -> list[ScoreWarning]:
-    """Probabilities that are not what they say; by more than a sample of this size shows by chance."""
-    if not bins:
+def badly_calibrated(
+    split: str, bins: list[Bin], seed: int, calibrated: Calibrated | None = None
+) -> list[ScoreWarning]:
+    """Probabilities that are not what they say; by more than a sample of this size shows by chance.
+
+    Args:
+        bins: of the model's own probabilities.
+        calibrated: those that a user of the calibration gets, where there is one: they are judged then.
+    """
+    judged = bins if calibrated is None else calibrated.bins
+    if not judged:
         return []
-    error, chance = calibration_error(bins), error_by_chance(bins, seed)
+    error, chance = calibration_error(judged), error_by_chance(judged, seed)
     if error <= max(MOST_CALIBRATION_ERROR, chance):
         return []
-    gap = sum(one.examples * (one.confidence - one.accuracy) for one in bins) / sum(one.examples for one in bins)
+    gap = sum(one.examples * (one.confidence - one.accuracy) for one in judged) / sum(one.examples for one in judged)
     direction = "too high" if gap > 0 else "too low"
     if abs(gap) < ONE_WAY * error:
         direction = "too high in places, too low in others"
+    words, file = "the probabilities are", "calibration.csv"
+    if calibrated is not None:
+        words = f"also as metrics/calibration.json calibrates them ({calibration_error(bins):.3f} without) {words}"
+        file = "calibrated.csv"
     message = (
-        f"expected calibration error {error:.3f} (by chance up to {chance:.3f}): the probabilities are {direction}; "
-        "use them to rank, not as chances (metrics/plots/calibration.csv)"
+        f"expected calibration error {error:.3f} (by chance up to {chance:.3f}): {words} {direction}; "
+        f"use them to rank, not as chances (metrics/plots/{file})"
     )
     return [ScoreWarning("calibration", split, message)]

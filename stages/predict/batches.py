@@ -7,9 +7,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+WINDOW = 2**16  # examples that are sorted by length together
+
 
 def batches(lengths: np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
-    """Cuts the examples, longest first, into batches of at most `token_budget` tokens with their padding.
+    """Cuts the examples into batches of at most `token_budget` tokens with their padding.
+
+    The longest come first, but only among each `WINDOW` examples that follow one another. The last digits of a logit
+    depend on its batch, so whoever has but a window of a file at hand makes the batches that the whole file has.
 
     Args:
         lengths: int32[examples], in tokens. An example longer than the budget makes a batch of its own.
@@ -17,12 +22,13 @@ def batches(lengths: np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
     Yields:
         int64[batch] positions in the split.
     """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
+    for first in range(0, len(lengths), WINDOW):
+        order = first + np.argsort(-lengths[first : first + WINDOW], kind="stable")
+        start = 0
+        while start < len(order):
+            size = max(1, token_budget // int(lengths[order[start]]))
+            yield order[start : start + size]
+            start += size
 
 
 class PaddedRows:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +79,7 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             if own := shares[name][rank()]:
                 part = open_logits(files.scratch / f"{name}.{rank()}.npy", sum(map(len, own)), columns)
                 start = 0
-                for rows, logits in compute(name, split, own):
+                for rows, logits in compute(split, own):
                     part[start : start + len(rows)] = logits
                     start += len(rows)
                 part.flush()
@@ -92,8 +92,10 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             folder.mkdir(parents=True)
             np.save(folder / "labels.npy", label_array(split))
             wholes[name] = open_logits(folder / "logits.npy", len(split), columns)
-            for rows, logits in compute(name, split, shares[name][0]):
-                wholes[name][rows] = logits
+            with progress(f"predict {name}", sum(map(len, shares[name][0]))) as bar:
+                for rows, logits in compute(split, shares[name][0]):
+                    wholes[name][rows] = logits
+                    bar.update(len(rows))
         barrier()
         for name, whole in wholes.items():
             for number, share in enumerate(shares[name][1:], 1):
@@ -126,16 +128,11 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.arithmetic == "bf16" else nullcontext()
 
-    def __call__(
-        self, name: str, split: Dataset, batches: Sequence[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __call__(self, split: Dataset, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields int64[batch] positions in the split and their logits, float32[batch, columns]."""
         inputs = PaddedRows(split, self.tokenizer)
-        quiet = rank() > 0 or not sys.stderr.isatty()
-        with tqdm(total=sum(map(len, batches)), desc=f"predict {name}", unit="example", disable=quiet) as progress:
-            for rows in batches:
-                yield rows, self.forward(inputs[rows])
-                progress.update(len(rows))
+        for rows in batches:
+            yield rows, self.forward(inputs[rows])
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
         """Returns float32[batch, columns] for int64[batch, tokens] of each input."""
@@ -143,6 +140,11 @@ class Predictor:
             inputs = {name: values.to(self.device) for name, values in batch.items()}
             logits: np.ndarray = self.model(**inputs).logits.float().cpu().numpy()
             return logits
+
+
+def progress(words: str, examples: int) -> tqdm:
+    """Makes a progress bar, for who watches a terminal."""
+    return tqdm(total=examples, desc=words, unit="example", disable=not sys.stderr.isatty())
 
 
 def label_array(split: Dataset) -> np.ndarray:

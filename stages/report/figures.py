@@ -293,26 +293,34 @@ def residuals(answers: Answers) -> Drawing:
     return Drawing(name, "Errors", "Left of the dotted line the prediction is too low.", description, found[name])
 
 
-def reliability(rows: Sequence[Mapping[str, str]], split: str, interval: float) -> Drawing:
+def reliability(
+    rows: Sequence[Mapping[str, str]], split: str, interval: float, calibrated: Sequence[Mapping[str, str]] = ()
+) -> Drawing:
     """Share that is right against the confidence it was said with, in bins (columns of calibration.csv).
 
     Args:
         interval: the confidence of the interval that is drawn around each share, Wilson's.
+        calibrated: the same of calibrated probabilities, if there are any; then the others are but a line.
     """
     name = f"reliability-{split}"
-    filled = [row for row in rows if float(row["examples"]) > 0]
+    filled = [row for row in calibrated or rows if float(row["examples"]) > 0]
     confidence, accuracy, count = (
         np.array([float(row[column]) for row in filled]) for column in ("confidence", "accuracy", "examples")
     )
-    gap = float(np.sum(count * np.abs(confidence - accuracy)) / np.sum(count))
+    gap = _gap(filled)
     ends = [
         binomtest(round(share * number), int(number)).proportion_ci(interval, method="wilson")
         for share, number in zip(accuracy, count, strict=True)
     ]
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 2.8, found) as axes:
-        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label="calibrated")
-        axes.plot(confidence, accuracy, color=COLOURS["one"], linewidth=1)
+        right = "as right as they say" if calibrated else "calibrated"
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label=right)
+        if calibrated:
+            own = [[float(row[column]) for row in rows] for column in ("confidence", "accuracy")]
+            axes.plot(*own, color=COLOURS["two"], linestyle="--", marker="s", label="the model's own")
+        label = "calibrated" if calibrated else None
+        axes.plot(confidence, accuracy, color=COLOURS["one"], linewidth=1, label=label)
         axes.vlines(
             confidence, [end.low for end in ends], [end.high for end in ends], color=COLOURS["one"], linewidth=1
         )
@@ -332,11 +340,21 @@ def reliability(rows: Sequence[Mapping[str, str]], split: str, interval: float) 
         f"examples, its line their {100 * interval:g} % interval. The expected calibration error, the mean distance "
         f"from the dotted line, is {gap:.3f}."
     )
+    if calibrated:
+        caption = caption.removesuffix(".") + f", and {_gap(rows):.3f} for the model's own probabilities."
     description = "; ".join(
         f"at a confidence of {c:.2f}, {a:.2f} right ({int(n)} examples)"
         for c, a, n in zip(confidence, accuracy, count, strict=True)
     )
     return Drawing(name, "Reliability", caption, description, found[name])
+
+
+def _gap(rows: Sequence[Mapping[str, str]]) -> float:
+    """Returns the expected calibration error of some bins."""
+    confidence, accuracy, count = (
+        np.array([float(row[column]) for row in rows]) for column in ("confidence", "accuracy", "examples")
+    )
+    return float(np.sum(count * np.abs(confidence - accuracy)) / np.sum(count))
 
 
 def precision_recall(rows: Sequence[Mapping[str, str]], split: str, prevalence: Mapping[str, float]) -> Drawing:

@@ -12,12 +12,13 @@ from typing import Any
 from safetensors import safe_open
 
 from stages.shared.runtime.params import PARAMS_FILE, read_document
+from stages.shared.task.calibration import Calibration, read_calibration
 from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.task import Task, read_task
 
 # The sections that dvc.yaml lists for the stage: no other may be read.
-SECTIONS = ("download", "tokenize", "train", "predict", "evaluate", "report")
+SECTIONS = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class ReportFiles:
     metrics: Path = Path("metrics/metrics.json")
     intervals: Path = Path("metrics/intervals.json")
     warnings: Path = Path("metrics/warnings.json")
+    fitted: Path = Path("metrics/calibration.json")
+    calibrated_scores: Path = Path("metrics/calibrated.json")
+    calibrated: Path = Path("metrics/plots/calibrated.csv")
     calibration: Path = Path("metrics/plots/calibration.csv")
     precision_recall: Path = Path("metrics/plots/precision_recall.csv")
     roc: Path = Path("metrics/plots/roc.csv")
@@ -72,7 +76,10 @@ class RunSummary:
     origin: Mapping[str, Any]  # what of the model was new, and not the checkpoint's
     environment: Mapping[str, Any]
     history: list[dict[str, float]]  # a row an epoch
-    calibration: list[dict[str, str]]  # rows of metrics/plots/calibration.csv, and so on
+    fitted: Calibration | None  # what calibrate fitted
+    calibrated_scores: Mapping[str, list[dict[str, Any]]]  # what it brings: metrics/calibrated.json
+    calibrated: list[dict[str, str]]  # rows of metrics/plots/calibrated.csv, and so on
+    calibration: list[dict[str, str]]
     precision_recall: list[dict[str, str]]
     roc: list[dict[str, str]]
     pretrained: Model
@@ -123,6 +130,9 @@ def read_run(files: ReportFiles) -> RunSummary:
         origin=selection["origin"][0],
         environment=_json(files.environment)["environment"][0],
         history=[{name: float(value) for name, value in row.items()} for row in _rows(files.history)],
+        fitted=read_calibration(files.fitted),
+        calibrated_scores=_json(files.calibrated_scores),
+        calibrated=_rows(files.calibrated),
         calibration=_rows(files.calibration),
         precision_recall=_rows(files.precision_recall),
         roc=_rows(files.roc),

@@ -21,6 +21,7 @@ from stages.report.answers import Answers, ClassScore, class_scores, class_worth
 from stages.report.figures import Drawing
 from stages.report.inputs import RunSummary
 from stages.report.methods import describe_methods
+from stages.report.probabilities import ProbabilitySection, describe_calibration, describe_probabilities
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
 from stages.shared.task.metrics import greater_is_better
@@ -85,6 +86,7 @@ class SplitSection:
     examples: int
     scores: list[Score]
     drawings: list[Drawing]
+    probabilities: ProbabilitySection | None
     matrix: Matrix | None
     classes: list[tuple[ClassScore, dict[str, tuple[float, float] | None]]]  # with the intervals of its scores
     slicings: list[Slicing]
@@ -133,6 +135,7 @@ def describe_split(
         examples=len(answers),
         scores=scores_of(run, split),
         drawings=draw(run, answers),
+        probabilities=describe_probabilities(run, split),
         matrix=matrix_of(task, answers) if task.problem.exclusive else None,
         classes=[] if numbers else with_intervals(task, answers, groups, run.confidence),
         slicings=slicings,
@@ -195,8 +198,8 @@ def draw(run: RunSummary, answers: Answers) -> list[Drawing]:
     else:
         drawings = [figures.class_scores_strips(answers, class_scores(task, answers))]
     frequent = {score.name: score.actual / len(answers) for score in class_scores(task, answers)}
-    for table, figure in (
-        (run.calibration, partial(figures.reliability, interval=run.confidence)),
+    for table, figure in (  # a calibration shows its reliability beside that of the model, in a section of its own
+        ([] if run.fitted else run.calibration, partial(figures.reliability, interval=run.confidence)),
         (run.precision_recall, partial(figures.precision_recall, prevalence=frequent)),
         (run.roc, figures.roc),
     ):
@@ -251,6 +254,7 @@ def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path
         task=run.task,
         splits=splits,
         learning=learning,
+        calibration=describe_calibration(run),
         numbers=run.task.problem.numeric,
         data=data_rows(run),
         label_rows=label_rows(run),

@@ -20,5 +20,16 @@ def summarize(run: RunSummary, page_file: Path) -> str:
             if record and record["baseline"] is not None:
                 line += f"  best constant answer {record['baseline']:.{digits}f}"
             lines.append(line)
+        if run.fitted is not None:
+            lines.append(f"  at a temperature of {run.fitted.whole.temperature:.3g}: {_calibrated(run, split)}")
     lines += [f"warning: {warning['split']}: {warning['message']}" for warning in run.warnings]
     return "\n".join(map(visible, [*lines, f"report: {page_file}"]))
+
+
+def _calibrated(run: RunSummary, split: str) -> str:
+    """Says what the calibration does to the scores of probabilities."""
+    names = {"loss": "loss", "calibration_error": "calibration error"}
+    scores = {one["metric"]: one for one in run.calibrated_scores["calibrated"] if one["split"] == split}
+    return ", ".join(
+        f"{words} {scores[name]['before']:.3f} -> {scores[name]['after']:.3f}" for name, words in names.items()
+    )

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -55,17 +55,16 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
         for name, split in load_splits(files.raw).items():
             features = token_features(input_names(tokenizer, config), split.features)
             examples = min(len(split), p.max_samples or len(split))
-            done, lengths = 0, []
+            place = Place(str(files.raw), f" of the {name} split", files.pretrained)
+            lengths = []
             with (
                 add_split(tokenized, name, features) as write,
                 tqdm(total=examples, desc="tokenize", unit=" examples", disable=None) as progress,
             ):
-                for texts in portions(stream_rows(files.raw, name), examples):
-                    tokens, uncut = encode(tokenizer, features, texts, p.max_length)
-                    check_tokens(tokens, texts, tokenizer, config, split=name, before=done)
+                texts = portions(stream_rows(files.raw, name), examples)
+                for tokens, uncut in tokenize_rows(tokenizer, config, features, texts, p.max_length, place=place):
                     write(pa.Table.from_batches([tokens]))
                     lengths.append(uncut)
-                    done += len(uncut)
                     progress.update(len(uncut))
             facts.append({"split": name, **count(np.concatenate(lengths), p.max_length)})
             if facts[-1]["truncated"]:
@@ -75,6 +74,41 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
                 )
         write_json(tokenized / LIMIT_FILE, {"max_length": p.max_length})
         write_records(truncation, "splits", facts)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where texts are and what reads them, for messages."""
+
+    file: str
+    split: str  # such as " of the train split", or nothing
+    model: Path
+    row: Callable[[int], int] = lambda place: place + 1  # the number of the row that comes at a place, from 0
+
+
+def tokenize_rows(
+    tokenizer: Any,
+    config: Any,
+    features: Features,
+    rows: Iterable[pa.RecordBatch],
+    max_length: int,
+    *,
+    place: Place,
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    """Yields the tokens of each batch of rows, with `encode`'s number of those before it was cut.
+
+    Args:
+        tokenizer: as is `config`, from `load_tokenizer`.
+
+    Raises:
+        BadInput: the model cannot answer a row.
+    """
+    done = 0
+    for texts in rows:
+        tokens, uncut = encode(tokenizer, features, texts, max_length)
+        check_tokens(tokens, texts, tokenizer, config, place=place, before=done)
+        yield tokens, uncut
+        done += len(uncut)
 
 
 def input_names(tokenizer: Any, config: Any) -> list[str]:
@@ -89,10 +123,14 @@ def input_names(tokenizer: Any, config: Any) -> list[str]:
 
 
 def token_features(names: list[str], raw: Features) -> Features:
-    """Returns the columns of the tokenized rows; token types are 0 or 1: a byte each, where the default takes eight."""
+    """Returns the columns of the tokenized rows; token types are 0 or 1: a byte each, where the default takes eight.
+
+    Args:
+        raw: the columns of the texts, whose `label` and `idx` are kept where they have them.
+    """
     types = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
-    kept = {"label": raw["label"], "idx": raw["idx"], "length": Value("int32")}
-    return Features({name: types[name] for name in names} | kept)
+    kept = {name: raw[name] for name in ("label", "idx") if name in raw}
+    return Features({name: types[name] for name in names} | kept | {"length": Value("int32")})
 
 
 def portions(batches: Iterable[pa.RecordBatch], examples: int) -> Iterator[pa.RecordBatch]:
@@ -169,13 +207,13 @@ def kept(sequences: list[int | None], max_length: int, side: str) -> np.ndarray:
 
 
 def check_tokens(
-    tokens: pa.RecordBatch, texts: pa.RecordBatch, tokenizer: Any, config: Any, *, split: str, before: int
+    tokens: pa.RecordBatch, texts: pa.RecordBatch, tokenizer: Any, config: Any, *, place: Place, before: int
 ) -> None:
     """Makes sure that the model can answer every row; torch would stumble hours later.
 
     Args:
         tokens: what was made of `texts`.
-        before: the number of rows of the split before these.
+        before: the number of rows there before these.
 
     Raises:
         BadInput: a row is empty, an id is beyond the model's vocabulary, or a text holds the token that ends a text,
@@ -183,18 +221,19 @@ def check_tokens(
     """
     lengths = tokens["length"].to_numpy()
     if not lengths.all():
-        row = before + int(lengths.argmin()) + 1
+        row = place.row(before + int(lengths.argmin()))
+
         raise BadInput(
-            f"{TokenizeFiles.raw}: row {row} of the {split} split has an empty text, and the tokenizer adds no token "
-            "of its own; remove it, or use an encoder"
+            f"{place.file}: row {row}{place.split} has an empty text, and the tokenizer adds no token of its own; "
+            "remove it, or use an encoder"
         )
     ids = tokens["input_ids"].values.to_numpy()
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)  # None: CANINE hashes its characters
     if vocabulary is not None and (largest := int(ids.max())) >= vocabulary:
         token = tokenizer.convert_ids_to_tokens(largest)
         raise BadInput(
-            f"{TokenizeFiles.pretrained}: token {token!r} of the {split} split has id {largest}, but config.json says "
-            f"vocab_size {vocabulary}; use the tokenizer that belongs to the weights"
+            f"{place.model}: token {token!r}{place.split} has id {largest}, but config.json says vocab_size "
+            f"{vocabulary}; use the tokenizer that belongs to the weights"
         )
     if config.model_type in COUNT_EOS:
         ends = np.add.reduceat(ids == config.eos_token_id, tokens["input_ids"].offsets.to_numpy()[:-1], dtype=np.int32)
@@ -204,7 +243,7 @@ def check_tokens(
             columns = [name for name in ("text", "text_pair") if name in texts.schema.names]
             places = [name for name in columns if end in texts[name][row].as_py()]
             raise BadInput(
-                f"{TokenizeFiles.raw}: row {before + row + 1} of the {split} split has {end!r} in its "
+                f"{place.file}: row {place.row(before + row)}{place.split} has {end!r} in its "
                 f"{' and its '.join(places)}; {config.model_type} answers at the last {end!r} of rows that have "
                 "equally many, so take it out, or make it plain text: split_special_tokens true in the checkpoint's "
                 "tokenizer_config.json"

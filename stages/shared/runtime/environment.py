@@ -110,7 +110,7 @@ def seal() -> None:
 
 
 def go_native() -> None:
-    """Lets torch choose its kernels by the processor; only `train` and `predict` may call it, before they import it."""
+    """Lets torch choose its kernels by the processor; only who predicts or trains may call it, before the import."""
     for name in PORTABLE:
         os.environ.pop(name, None)
 

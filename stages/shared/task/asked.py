@@ -1,5 +1,6 @@
 """What later sections ask of the data: it is refused as soon as the data are known, and not after the training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from stages.shared.task.task import Task
 
 
 def check_asked(params_file: Path, task: Task, splits: Mapping[str, Any]) -> None:
-    """Holds `evaluate` and `report` of a params.yaml to the data; without the file, nothing is asked.
+    """Holds `calibrate`, `evaluate` and `report` of a params.yaml to the data; without the file, nothing is asked.
 
     It only refuses: no result depends on it, so these sections are no inputs of the stage that calls it.
 
@@ -23,21 +24,33 @@ def check_asked(params_file: Path, task: Task, splits: Mapping[str, Any]) -> Non
         splits: datasets with the column `label`.
 
     Raises:
-        BadInput: a split that is to be scored is not there or has no labels, a metric is not defined for the task, a
-            column that slices the scores is not kept.
+        BadInput: a split that is to be scored, or calibrated on, is not there or has no labels, a metric is not
+            defined for the task, a calibration does not fit it, a column that slices the scores is not kept.
     """
     if not params_file.is_file():
         return
     document = read_document(params_file)
-    for name in chosen_splits(_names(document, "evaluate", "splits"), [name for name in splits if name != "train"]):
+    predicted = [name for name in splits if name != "train"]
+    for name in chosen_splits(_names(document, "evaluate", "splits"), predicted):
         if not has_labels(splits[name]):
             raise BadInput(no_labels(name))
+    if isinstance(section := document.get("calibrate"), Mapping):
+        split = section.get("split")
+        check_calibration(task, split, *(section.get(key) for key in ("thresholds", "costs", "error_rate")))
+        for name in chosen_splits([split] if isinstance(split, str) else [], predicted, "calibrate.split", "fit on"):
+            if not has_labels(splits[name]):
+                raise BadInput(no_labels(name, "calibrate.split", "fit on"))
     extra_metrics(_names(document, "evaluate", "metrics"), task)
     columns_to_slice(_names(document, "report", "slice_columns"), _names(document, "download", "keep_columns"))
 
 
-def chosen_splits(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Resolves `evaluate.splits`; `validation` stands for validation_matched and its like too.
+def chosen_splits(
+    wanted: Sequence[str], known: Sequence[str], key: str = "evaluate.splits", use: str = "score"
+) -> list[str]:
+    """Resolves names of splits; `validation` stands for validation_matched and its like too.
+
+    Args:
+        key: the parameter to name in a message, and what it wants the splits for.
 
     Raises:
         BadInput: one is not known.
@@ -46,7 +59,7 @@ def chosen_splits(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
     for name in wanted:
         found = [split for split in known if split == name or split.startswith(f"{name}_")]
         if not found:
-            raise BadInput(f"params.yaml: evaluate.splits: no split {name!r} to score, only {', '.join(known)}")
+            raise BadInput(f"params.yaml: {key}: no split {name!r} to {use}, only {', '.join(known)}")
         chosen += [split for split in found if split not in chosen]
     return chosen
 
@@ -58,9 +71,60 @@ def has_labels(split: Any) -> bool:
     return not pc.all(pc.equal(values, -1)).as_py()
 
 
-def no_labels(split: str) -> str:
-    """Says that a split cannot be scored."""
-    return f"params.yaml: evaluate.splits: the {split} split has no labels to score against"
+def no_labels(split: str, key: str = "evaluate.splits", use: str = "score against") -> str:
+    """Says that a split cannot be scored, or used otherwise."""
+    return f"params.yaml: {key}: the {split} split has no labels to {use}"
+
+
+def check_calibration(task: Task, split: Any, metric: Any, costs: Any, error_rate: Any) -> None:
+    """Holds what `calibrate` is asked to the kind of problem; what is mistyped is refused by the section's own check.
+
+    Raises:
+        BadInput: something is asked that is not defined for it, or that excludes something else.
+    """
+    asked = {"thresholds": metric, "costs": costs, "error_rate": error_rate}
+    for key in [key for key, value in asked.items() if value is not None]:
+        place = f"params.yaml: calibrate.{key}"
+        if split is None:
+            raise BadInput(
+                f"{place}: takes calibrate.split, the labelled split to fit on; name one, or set this to null"
+            )
+        if task.problem.numeric:
+            raise BadInput(f"{place}: is for labels, and this is a regression; set it to null")
+    if metric is not None and costs is not None:
+        raise BadInput("params.yaml: calibrate.costs: calibrate.thresholds decides already; set one of the two to null")
+    if isinstance(metric, str):
+        fitting = threshold_metrics(task)
+        if not fitting:
+            raise BadInput(
+                f"params.yaml: calibrate.thresholds: is for two classes or several labels at once, not for "
+                f"{task.columns} classes; use calibrate.costs, or null"
+            )
+        if metric not in fitting:
+            raise BadInput(f"params.yaml: calibrate.thresholds: no threshold is chosen by {metric}; use {fitting}")
+    if isinstance(costs, list):
+        size = task.columns if task.problem.exclusive else 2
+        square = len(costs) == size and all(isinstance(row, list) and len(row) == size for row in costs)
+        if not square or not all(
+            isinstance(cost, int | float) and math.isfinite(cost) for row in costs for cost in row
+        ):
+            what = f"a row for each of {size} labels" if task.problem.exclusive else "a row for no and one for yes"
+            raise BadInput(
+                f"params.yaml: calibrate.costs: must have {what} that may be right, of {size} finite numbers each: "
+                f"what each answer then costs; got {costs!r}"
+            )
+    if error_rate is not None and not task.problem.exclusive:
+        raise BadInput(
+            "params.yaml: calibrate.error_rate: sets of labels are for examples that have one label each, and here "
+            "they have several; set it to null"
+        )
+
+
+def threshold_metrics(task: Task) -> list[str]:
+    """Returns the metrics that thresholds can be chosen by; precision or recall alone is best at an end."""
+    if not task.problem.exclusive:
+        return ["f1_macro", "f1_micro"]
+    return ["accuracy", "balanced_accuracy", "f1", "f1_macro", "matthews_correlation"] if task.binary else []
 
 
 def extra_metrics(wanted: Sequence[str], task: Task) -> list[str]:

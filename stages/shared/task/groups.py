@@ -1,6 +1,8 @@
 """Which rows of a split belong together, as `download.group_column` says: those are drawn and swapped as one."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,27 @@ def row_groups(split_dir: Path, examples: int) -> np.ndarray | None:
 
 def groups_of_files(files: list[Path], examples: int) -> np.ndarray | None:
     """Does the same for the Arrow files of a split, wherever they lie."""
+    names = _group_names(files, examples)
+    return None if names is None else _numbered(names)
+
+
+def groups_of_splits(raw_dir: Path, sizes: Mapping[str, int]) -> np.ndarray | None:
+    """Numbers the groups of several splits, one after the other: one that two of them share has one number.
+
+    Args:
+        sizes: of each split in data/raw its first so many rows.
+    """
+    parts = []
+    for split, examples in sizes.items():
+        names = _group_names(sorted((raw_dir / split).glob("*.arrow")), examples)
+        if names is None:
+            return None
+        parts += names.chunks
+    return _numbered(pa.chunked_array(parts, pa.string()))
+
+
+def _group_names(files: list[Path], examples: int) -> Any:
+    """Returns the names as a pyarrow.ChunkedArray; None where rows have no groups."""
     columns = []
     for file in files:
         with pa.memory_map(str(file)) as mapped:
@@ -26,8 +49,11 @@ def groups_of_files(files: list[Path], examples: int) -> np.ndarray | None:
             if GROUP not in reader.schema.names:
                 return None
             columns += [batch[GROUP] for batch in reader]
-    names = pa.chunked_array(columns, pa.string()).slice(0, examples).combine_chunks()
-    return np.asarray(names.dictionary_encode().indices.to_numpy(), dtype=np.int64)
+    return pa.chunked_array(columns, pa.string()).slice(0, examples)
+
+
+def _numbered(names: Any) -> np.ndarray:
+    return np.asarray(names.combine_chunks().dictionary_encode().indices.to_numpy(), dtype=np.int64)
 
 
 def effective_examples(values: np.ndarray, groups: np.ndarray, confidence: float) -> float:
