@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.clone import ROOT
 
 FOLDER = ROOT / "hashes"
-FILES = ("requirements.txt", "requirements-report.txt", "requirements-tools.txt")
+FILES = ("requirements.txt", "requirements-report.txt", "requirements-tools.txt", "requirements-onnx.txt")
 LEFT_OUT = ("torch",)  # what the index does not serve as one file to everyone
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
 HEADER = """\

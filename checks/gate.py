@@ -78,7 +78,10 @@ def judge_export(rule: ExportRule, new: Revision) -> Ruling:
     try:
         model, predictions = price["model"], price["predictions"]
         rows = [(form, one) for form in price["forms"] for one in form["splits"]]
-        flipped, form, split = max((float(one["flipped"]), str(form["file"]), str(one["split"])) for form, one in rows)
+        flips = [(float(one["flipped"]), str(form["file"]), str(one["split"])) for form, one in rows]
+        if not all(share >= 0 for share, *_ in flips):
+            raise ValueError
+        flipped, form, split = max(flips)
     except (LookupError, TypeError, ValueError):
         raise cli.Unanswerable(f"{file}: not what `ship.export` writes; run it again") from None
     if (model, predictions) != (new.hash(MODEL), new.hash(PREDICTIONS)):

@@ -14,6 +14,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from checks import gate
+from checks.cli import Unanswerable
 from checks.revisions import WORKSPACE, Revision
 from checks.rules import ExportRule, read_rule
 from ship import export, onnx_model
@@ -87,8 +88,7 @@ def test_the_price_names_what_it_is_of(exported: Project) -> None:
     [
         (lambda price: None, True, "exports/onnx/model"),
         (lambda price: price["forms"][1]["splits"][0].update(flipped=0.06), False, "flips 6.0% of validation, at most"),
-        (lambda price: price["forms"][1]["splits"][0].update(flipped=float("nan")), False, "flips nan%"),
-        (lambda price: price.update(model="0" * 32 + ".dir"), False, "made from another model than that of dvc.lock"),
+        (lambda price: price.update(model="0" * 32 + ".dir"), False, "has another model than that of dvc.lock"),
     ],
 )
 def test_the_gate_bounds_the_flips_of_the_model_of_the_lock(
@@ -104,6 +104,22 @@ def test_the_gate_bounds_the_flips_of_the_model_of_the_lock(
     with Repo() as repo:
         ruling = gate.judge_export(ExportRule("exports/other"), Revision(WORKSPACE, None, repo))
     assert ruling.passed == passed and why.replace("exports/onnx", "exports/other") in ruling.why
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": "", "predictions": "", "forms": []}', "NAN"])
+def test_a_price_that_is_none_is_no_answer(text: str, predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    nan = {"model": "", "predictions": "", "forms": [{"file": "f", "splits": [{"split": "v", "flipped": np.nan}]}]}
+    (predicted.folder / "exports").mkdir()
+    (predicted.folder / "exports/price.json").write_text(json.dumps(nan) if text == "NAN" else text)
+    with Repo() as repo, pytest.raises(Unanswerable, match=r"exports/price.json"):
+        gate.judge_export(ExportRule("exports"), Revision(WORKSPACE, None, repo))
+
+
+def test_without_an_export_the_gate_says_how_to_make_it(predicted: Project) -> None:
+    with Repo() as repo:
+        ruling = gate.judge_export(ExportRule("exports/onnx"), Revision(WORKSPACE, None, repo))
+    line = "no exports/onnx/price.json; `python -m ship.export --onnx --out exports/onnx` writes it"
+    assert (ruling.passed, ruling.why) == (False, line)
 
 
 def test_a_rule_for_an_export_names_a_folder_of_the_repository() -> None:

@@ -148,7 +148,7 @@ def test_downloads_are_cached_by_all_requirements_files(text: str) -> None:
     python = [step["with"] for step in steps(text) if "setup-python@" in step.get("uses", "")]
     assert [settings["cache"] for settings in python] == ["pip"]
     found = {file.name for settings in python for file in ROOT.glob(settings["cache-dependency-path"])}
-    assert found == {"requirements.txt", "requirements-report.txt", "requirements-tools.txt"}
+    assert found == {f"requirements{part}.txt" for part in ("", "-onnx", "-report", "-tools")}
 
 
 def test_every_command_exists(text: str) -> None:
