@@ -5,9 +5,9 @@
     python -m ship.push --bundle model.zip
 
 What travels is the model of a commit (HEAD, or --revision) as its dvc.lock has it, from DVC's cache or remote: weights,
-config, tokenizer, the model card as README.md, and provenance.json with the commit and the hashes of lock and data. Data
-never travel. The token is the Hub library's: the variable HF_TOKEN, or what `hf auth login` left. It is printed nowhere.
-All files arrive in one commit of the Hub, or none does; then their hashes there are compared with those here.
+config, tokenizer, the model card as README.md, and provenance.json with the commit and the hashes of lock and data.
+Data never travel. The token is the Hub library's: the variable HF_TOKEN, or what `hf auth login` left. Nothing prints
+it. All files arrive in one commit of the Hub, or none does; then their hashes there are compared with those here.
 Exit status: 0; 1 with one line on stderr when the model cannot be handed on; 130 after Ctrl-C.
 """
 
@@ -103,10 +103,7 @@ def upload(repository: str, folder: Path, commit: str, private: bool) -> str:
     """
     go_online()
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.utils import (
-        disable_progress_bars,
-        httpx,  # type: ignore[attr-defined]
-    )
+    from huggingface_hub.utils import disable_progress_bars, httpx  # type: ignore[attr-defined]
 
     disable_progress_bars()
     token = get_token()
@@ -126,8 +123,8 @@ def upload(repository: str, folder: Path, commit: str, private: bool) -> str:
         cause = error.__cause__ or error
         said = " ".join(str(cause).split()).replace(token, "(the token)")
         raise BadInput(
-            f"{repository}: the Hub at {api.endpoint} did not take it: {said[:300] or type(cause).__name__}; look whether "
-            "the token may write there, and run the command again"
+            f"{repository}: the Hub at {api.endpoint} did not take it: {said[:300] or type(cause).__name__}; "
+            "see whether the token may write there, and run the command again"
         ) from None
     return str(done.commit_url)
 
