@@ -1,5 +1,6 @@
-"""A stand-in for the Hugging Face Hub on 127.0.0.1: what its clients ask for, and faults on demand."""
+"""A stand-in for the Hugging Face Hub on 127.0.0.1: what its clients ask for and upload, and faults on demand."""
 
+import base64
 import hashlib
 import json
 import re
@@ -61,6 +62,7 @@ class Hub:
     storage: bool = False  # large files are kept by another host, as the Hub's are
     ranges: bool = True  # parts of a file can be asked for
     page: int = 1000  # entries on a page of a list of files
+    visibility: dict[str, str] = field(default_factory=dict)  # of the repositories that were made
     seen: list[Request] = field(default_factory=list)  # in the order they came
 
     @property
@@ -140,6 +142,67 @@ class _Handler(BaseHTTPRequestHandler):
             self._file("dataset" if datasets else "model", repository, revision, file)
         else:
             self._missing("EntryNotFound")
+
+    def do_POST(self) -> None:
+        self._take_upload()
+
+    def do_PUT(self) -> None:
+        self._take_upload()
+
+    def _take_upload(self) -> None:
+        """Makes repositories and commits, as `HfApi.create_repo` and `create_commit` ask for them without Xet."""
+        path = unquote(urlsplit(self.path).path)
+        self.hub = self.server.hub
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        token = self.headers["Authorization"]
+        self.hub.seen.append(Request(self.command, path, self.headers["Host"], token, None))
+        self.fault = self._next_fault(path)
+        if self.fault.status is not None:
+            self._answer(self.fault.status, self.fault.content or b"a fault on demand")
+        elif self.command == "PUT" and path.startswith("/lfs/"):  # the address alone gives the right to it
+            self.hub.kept[path] = body if self.fault.alter is None else self.fault.alter(body)
+            self._answer(200, b"")
+        elif self.hub.token is not None and token != f"Bearer {self.hub.token}":
+            self._answer(401, b"{}")
+        elif path == "/api/validate-yaml":
+            self._say({"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            self.hub.visibility.setdefault(name, asked.get("visibility", "public"))
+            is_new = ("model", name) not in self.hub.repositories
+            self.hub.repositories.setdefault(("model", name), {"0" * 40: {}})
+            self._say({"url": f"{self.hub.endpoint}/{name}"}, 200 if is_new else 409)
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
+            modes = [
+                {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular"}
+                for file in json.loads(body)["files"]
+            ]
+            self._say({"files": [mode | {"shouldIgnore": False} for mode in modes]})
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = [
+                one | {"actions": {"upload": {"href": f"{self.hub.endpoint}/lfs/{one['oid']}"}}}
+                for one in json.loads(body)["objects"]
+            ]
+            self._say({"objects": objects, "transfer": "basic"})
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
+            commits = self.hub.repositories["model", match[1]]
+            files = dict(list(commits.values())[-1])
+            for item in map(json.loads, body.splitlines()):
+                value = item["value"]
+                if item["key"] == "file":
+                    files[value["path"]] = base64.b64decode(value["content"])
+                elif item["key"] == "lfsFile":
+                    files[value["path"]] = self.hub.kept[f"/lfs/{value['oid']}"]
+            commit = hashlib.sha1(body).hexdigest()
+            commits[commit] = files
+            address = f"{self.hub.endpoint}/{match[1]}/commit/{commit}"
+            self._say({"commitUrl": address, "commitOid": commit, "pullRequestUrl": None})
+        else:
+            self._missing("EntryNotFound")
+
+    def _say(self, content: Any, status: int = 200) -> None:
+        self._answer(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _next_fault(self, path: str) -> Fault:
         for fault in self.hub.faults:

@@ -27,13 +27,21 @@ from tests.tiny import EXECUTION, sample_pairs
 MAX_LENGTH, TOKEN_BUDGET = 100, 512
 DAG = """\
 stages:
-  download: {cmd: "true", params: [download]}
+  download:
+    cmd: mkdir -p data; rm -rf data/raw; cp -r raw data/raw
+    deps: [raw]
+    params: [download]
+    outs: [data/raw]
   tokenize: {cmd: "true", params: [tokenize]}
   train:
     cmd: mkdir -p models; rm -rf models/finetuned; cp -r made models/finetuned
     deps: [made]
     outs: [models/finetuned]
   predict: {cmd: "true", deps: [models/finetuned], params: [predict]}
+  report:
+    cmd: mkdir -p metrics; cp card.md metrics/model_card.md
+    deps: [card.md]
+    outs: [metrics/model_card.md]
 """
 LABELS = {
     "single_label_classification": ["no", "=yes"],
@@ -76,7 +84,10 @@ def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool,
     params["predict"] |= {"token_budget": TOKEN_BUDGET}
     YAML().dump(params, folder / "params.yaml")
     (folder / "dvc.yaml").write_text(DAG)
-    (folder / ".gitignore").write_text("/models\n/.scratch\n/.dvc/cache\n/.dvc/tmp\n")
+    (folder / ".gitignore").write_text("/models\n/data\n/metrics\n/.scratch\n/.dvc/cache\n/.dvc/tmp\n")
+    (folder / "raw").mkdir()
+    (folder / "raw" / "train.arrow").write_bytes(b"the data")
+    (folder / "card.md").write_text("---\npipeline_tag: text-classification\n---\n\n# The card\n")
     project.start_git()
     Repo.init(str(folder)).close()
     reproduce(project)

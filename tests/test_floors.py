@@ -12,7 +12,7 @@ FILES = sorted(file for folder in ("checks", "ship") for file in (ROOT / folder)
 COMMANDS = {
     f"checks.{name}" for name in ("ci", "compare", "gate", "new", "schema", "seeds", "upgrade", "verify", "why")
 }
-COMMANDS |= {f"ship.{name}" for name in ("score",)}
+COMMANDS |= {f"ship.{name}" for name in ("push", "score")}
 PUBLIC = {"dvc.repo.Repo", "dvc.exceptions.DvcException"}
 
 
