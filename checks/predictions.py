@@ -84,7 +84,7 @@ def check_labels(split: str, labels: np.ndarray) -> None:
 def read_groups(revision: Revision, split: str, examples: int) -> np.ndarray | None:
     """Returns which of a split's first examples belong together, int64[examples]; None where none do."""
     files = revision.files(RAW)
-    return groups_of_files([files[name] for name in _arrow_files(files, split)], examples)
+    return groups_of_files([files[name] for name in arrow_files(files, split)], examples)
 
 
 def read_warnings(revision: Revision, splits: Collection[str]) -> list[str]:
@@ -99,7 +99,7 @@ def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
     """Returns the text, or the two, of each example of a split."""
     files = revision.files(RAW)
     rows: list[tuple[str, str | None]] = []
-    for name in _arrow_files(files, split):
+    for name in arrow_files(files, split):
         table = pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all()
         first = table.column("text").to_pylist()
         second = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else [None] * len(first)
@@ -107,7 +107,8 @@ def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
     return rows
 
 
-def _arrow_files(names: Collection[str], split: str) -> list[str]:
+def arrow_files(names: Collection[str], split: str) -> list[str]:
+    """Returns those of the files of data/raw that hold the rows of a split, in their order."""
     return sorted(name for name in names if name.startswith(f"{split}/") and name.endswith(".arrow"))
 
 
