@@ -1,5 +1,6 @@
 """A finished model: what a dvc.lock records of it, from the workspace or from any commit."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 from checks.cli import Unanswerable
 from checks.lock import find_mismatches
 from checks.revisions import WORKSPACE, Revision, find_revision
-from stages.shared.task.problem_types import PROBLEMS, Problem
+from stages.shared.task.calibration import Calibration, read_calibration
+from stages.shared.task.problem_types import PROBLEMS
+from stages.shared.task.task import Task
 
-FINETUNED = "models/finetuned"
+FINETUNED, PREDICTIONS, CALIBRATION = "models/finetuned", "data/predictions", "metrics/calibration.json"
 MAKERS = ("download", "tokenize", "train", "predict")  # the stages that have a say in a logit
 
 
@@ -20,8 +23,7 @@ class FinishedModel:
 
     revision: Revision
     folder: Path  # what `from_pretrained` reads
-    problem: Problem
-    label_names: list[str]  # in the order of the logits; empty: a regression
+    task: Task  # as far as the model itself tells it
     max_length: int  # tokens, the special ones included
     params: dict[str, Any]  # section of params.yaml -> its values, as dvc.lock has them
 
@@ -66,10 +68,10 @@ def open_model(repo: Any, name: str | None, folder: Path) -> FinishedModel:
         (folder / file).symlink_to(place.resolve())
     config, cuts = (_read(revision, folder / file) for file in ("config.json", "tokenizer_config.json"))
     try:
-        problem = PROBLEMS[config["problem_type"]]
-        names = {} if problem.numeric else config["id2label"]
+        names = {} if PROBLEMS[config["problem_type"]].numeric else config["id2label"]
         labels = [names[str(number)] for number in range(len(names))]
-        return FinishedModel(revision, folder, problem, labels, int(cuts["model_max_length"]), params)
+        task = Task(revision.name, config["problem_type"], labels, metrics=[], source="", revision="")
+        return FinishedModel(revision, folder, task, int(cuts["model_max_length"]), params)
     except (LookupError, TypeError, ValueError):
         raise Unanswerable(
             f"{revision.name}: {FINETUNED}: config.json and tokenizer_config.json are not what train writes; "
@@ -77,12 +79,42 @@ def open_model(repo: Any, name: str | None, folder: Path) -> FinishedModel:
         ) from None
 
 
-def stale(model: FinishedModel) -> str | None:
-    """Says in a line that the workspace is not what its model was made with; None where it is, and of a commit."""
+def calibration_of(revision: Revision, folder: Path) -> Calibration | None:
+    """Copies the calibration of a revision's model into a folder and reads it; None, and no file, where it has none.
+
+    Raises:
+        Unanswerable: the file is not the one that dvc.lock records, or was fitted on another model's predictions.
+    """
+    lock = revision.lock
+    if "calibrate" not in lock:
+        return None
+    remedy = "`dvc repro` makes it anew, and --uncalibrated does without"
+    text = (revision.text(CALIBRATION) or "").rstrip("\n") + "\n"
+    if hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() != revision.hash(CALIBRATION):
+        raise Unanswerable(f"{revision.name}: {CALIBRATION} is not the file that dvc.lock records; {remedy}")
+    for reader, path in (("calibrate", PREDICTIONS), ("predict", FINETUNED)):
+        read = {item["path"]: item["md5"] for item in lock[reader].get("deps", [])}
+        if read.get(path) != revision.hash(path):
+            raise Unanswerable(f"{revision.name}: {CALIBRATION} was fitted on another model's predictions; {remedy}")
+    file = folder / Path(CALIBRATION).name
+    file.write_text(text, encoding="utf-8")
+    found = read_calibration(file)
+    if found is None:
+        file.unlink()
+    return found
+
+
+def stale(model: FinishedModel, calibrated: bool = False) -> str | None:
+    """Says in a line that the workspace is not what its model was made with; None where it is, and of a commit.
+
+    Args:
+        calibrated: whether that is asked of its calibration too.
+    """
     if model.revision.commit is not None:
         return None
+    makers = (*MAKERS, "calibrate") if calibrated else MAKERS
     mismatches = find_mismatches(model.revision.repo, model.revision.lock)
-    reasons = [why for stage, lines in mismatches.stages.items() if stage in MAKERS for why in lines]
+    reasons = [why for stage, lines in mismatches.stages.items() if stage in makers for why in lines]
     reasons = list(dict.fromkeys([*mismatches.foreign, *reasons]))
     if not reasons:
         return None

@@ -10,11 +10,10 @@ from checks.attestation import FOLDER, SIGNERS, CountsForNothing, read_evidence
 from checks.cli import Unanswerable
 from checks.revisions import LOCK_FILE, WORKSPACE, Revision, git
 from checks.signing import read_signers
-from ship.model import FinishedModel, open_model
+from ship.model import FinishedModel, calibration_of, open_model
 from stages.shared.runtime.publish import write_json
 
 CARD = "metrics/model_card.md"
-CALIBRATION = "metrics/calibration.json"
 PROVENANCE_FILE, CALIBRATION_FILE = "provenance.json", "calibration.json"
 DATA = (".arrow", ".parquet", ".csv", ".tsv", ".jsonl", ".npy", ".gz")  # what no file of a model is called
 
@@ -38,11 +37,9 @@ def assemble(repo: Any, name: str | None, folder: Path) -> FinishedModel:
             raise Unanswerable(f"models/finetuned/{file}: looks like data, which is not handed on; take it out")
     facts = provenance(model.revision)
     write_json(folder / PROVENANCE_FILE, facts)
-    calibration = model.revision.text(CALIBRATION)
-    if calibration is not None:
-        (folder / CALIBRATION_FILE).write_text(calibration.rstrip("\n") + "\n", encoding="utf-8")
+    is_calibrated = calibration_of(model.revision, folder) is not None
     card = model.revision.files(CARD)["."].read_text(encoding="utf-8")
-    (folder / "README.md").write_text(f"{card.rstrip()}\n\n{section(facts, calibration)}", encoding="utf-8")
+    (folder / "README.md").write_text(f"{card.rstrip()}\n\n{section(facts, is_calibrated)}", encoding="utf-8")
     return model
 
 
@@ -59,7 +56,7 @@ def provenance(revision: Revision) -> dict[str, Any]:
     }
 
 
-def section(facts: dict[str, Any], calibration: str | None) -> str:
+def section(facts: dict[str, Any], is_calibrated: bool) -> str:
     """Writes the part of the card that says where the model came from."""
     rows = {
         "Commit": facts["commit"],
@@ -69,7 +66,7 @@ def section(facts: dict[str, Any], calibration: str | None) -> str:
     }
     lines = ["## Provenance", "", "| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
     lines += ["", f"`{PROVENANCE_FILE}` says the same to programs, with the metrics in full."]
-    if calibration is not None:
+    if is_calibrated:
         lines += ["", f"`{CALIBRATION_FILE}` holds how to calibrate the probabilities. The weights are without it."]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from checks import cli
 from ship.answers import AnswerColumns
 from ship.input_rows import InputFiles, RowStream
-from ship.model import FINETUNED, FinishedModel, open_model, stale
+from ship.model import FINETUNED, FinishedModel, calibration_of, open_model, stale
 from ship.output_rows import FORMATS, Write, open_output
 from stages.download.readers import file_format
 from stages.shared.runtime.arithmetic import prepare_for
@@ -70,13 +70,15 @@ def prepare(repo: Any, options: argparse.Namespace, folder: Path) -> None:
     files = given_files(options, folder)
     out = check_output(options, files)
     model = open_model(repo, options.revision, make(folder / "model"))
-    if line := stale(model):
+    calibration = None if options.uncalibrated else calibration_of(model.revision, folder)
+    if line := stale(model, calibration is not None):
         warn(f"score: {line}")
-    check_delimiter(model, out)
     columns, asked_by = asked_columns(options, model)
     answers = AnswerColumns(
-        model.problem, model.label_names, options.prefix, probabilities=options.probabilities, logits=options.logits
+        model.task, calibration, options.prefix, probabilities=options.probabilities, logits=options.logits
     )
+    if out in ("csv", "tsv") and (answers.has_sets or not (model.task.problem.exclusive or model.task.problem.numeric)):
+        check_delimiter(model, out)
     source = InputFiles(files, columns, asked_by)
     survey = source.survey(options.on_empty, answers.schema.names)
     execution = read_params("execution", Execution, Path(repo.root_dir) / "params.yaml")
@@ -91,7 +93,7 @@ def prepare(repo: Any, options: argparse.Namespace, folder: Path) -> None:
     ):
         score(scorer, source, survey.rows, options.on_empty, answers, write=write)
         source.check_unchanged(survey)
-    warn(summary(model, scorer.counts, time.monotonic() - start))
+    warn(summary(model, scorer.counts, time.monotonic() - start, calibration is not None))
 
 
 def score(
@@ -109,7 +111,7 @@ def score(
             progress.update(size)
 
 
-def summary(model: FinishedModel, counts: "ScoringCounts", seconds: float) -> str:
+def summary(model: FinishedModel, counts: "ScoringCounts", seconds: float, calibrated: bool) -> str:
     """Says in a line what was done."""
     parts = [f"score: {counts.rows} rows in {seconds:.1f} s ({counts.rows / max(seconds, 1e-9):.0f} rows/s)"]
     if counts.skipped:
@@ -118,6 +120,7 @@ def summary(model: FinishedModel, counts: "ScoringCounts", seconds: float) -> st
         parts.append(f"{counts.cut} were longer than {model.max_length} tokens and were cut")
     commit = model.revision.commit
     parts.append(f"by the model of {f'{model.revision.name} ({commit[:12]})' if commit else 'the dvc.lock here'}")
+    parts += ["calibrated"] if calibrated else []
     return ", ".join(parts)
 
 
@@ -182,9 +185,7 @@ def check_delimiter(model: FinishedModel, out: str) -> None:
     Raises:
         BadInput: a label holds what stands between labels.
     """
-    if model.problem.exclusive or model.problem.numeric or out not in ("csv", "tsv"):
-        return
-    for name in model.label_names:
+    for name in model.task.label_names:
         if model.label_delimiter in name:
             raise BadInput(
                 f"label {name!r} holds {model.label_delimiter!r}, which stands between the labels of a row in a {out}; "
@@ -243,6 +244,7 @@ def parser() -> argparse.ArgumentParser:
         default="error",
         help="rows without text: an error; kept without a prediction; or, if it is only blank, scored as predict does",
     )
+    made.add_argument("--uncalibrated", action="store_true", help="labels and probabilities of the model alone")
     made.add_argument("--revision", metavar="REV", help="the model of a branch, tag, commit or experiment")
     return made
 

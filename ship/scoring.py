@@ -102,7 +102,7 @@ class Scorer:
                 write(pa.Table.from_batches([tokenized]))
                 self.counts.cut += int((uncut > self.model.max_length).sum())
         split = load_from_disk(tokens / "rows")
-        logits = np.empty((len(split), len(self.model.label_names) or 1), dtype=np.float32)
+        logits = np.empty((len(split), self.model.task.columns), dtype=np.float32)
         for numbers, values in self.compute(
             split, batches.batches(batches.lengths_of(split), self.params.token_budget)
         ):

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 
 from stages.predict.predict import PredictFiles, PredictParams, predict
 from stages.shared.runtime.splits import save_splits
+from stages.shared.task.calibration import Calibration, Fit, write_calibration
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from stages.train.model import load_pretrained
@@ -37,7 +38,16 @@ stages:
     cmd: mkdir -p models; rm -rf models/finetuned; cp -r made models/finetuned
     deps: [made]
     outs: [models/finetuned]
-  predict: {cmd: "true", deps: [models/finetuned], params: [predict]}
+  predict:
+    cmd: rm -rf data/predictions; mkdir -p data; cp -r models/finetuned data/predictions
+    deps: [models/finetuned]
+    params: [predict]
+    outs: [data/predictions]
+  calibrate:
+    cmd: mkdir -p metrics; cp calibration.json metrics/calibration.json
+    deps: [calibration.json, data/predictions]
+    metrics:
+      - metrics/calibration.json: {cache: false}
   report:
     cmd: mkdir -p metrics; cp card.md metrics/model_card.md
     deps: [card.md]
@@ -84,10 +94,11 @@ def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool,
     params["predict"] |= {"token_budget": TOKEN_BUDGET}
     YAML().dump(params, folder / "params.yaml")
     (folder / "dvc.yaml").write_text(DAG)
-    (folder / ".gitignore").write_text("/models\n/data\n/metrics\n/.scratch\n/.dvc/cache\n/.dvc/tmp\n")
+    (folder / ".gitignore").write_text("/models\n/data\n/metrics/model_card.md\n/.scratch\n/.dvc/cache\n/.dvc/tmp\n")
     (folder / "raw").mkdir()
     (folder / "raw" / "train.arrow").write_bytes(b"the data")
     (folder / "card.md").write_text("---\npipeline_tag: text-classification\n---\n\n# The card\n")
+    write_calibration(folder / "calibration.json", None, "off")
     project.start_git()
     Repo.init(str(folder)).close()
     reproduce(project)
@@ -102,6 +113,12 @@ def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool,
     ]
     rows[3]["first"] = f"{rows[3]['first']} " * 9  # longer than the model reads
     return Shipped(project, task, columns, rows, predicted(folder, task, columns, rows))
+
+
+def calibration(whole: Fit, **others: Any) -> Calibration:
+    """What `calibrate` would have fitted, where nothing else is said."""
+    nothing = {"metric": None, "costs": None, "error_rate": None}
+    return Calibration(["validation"], 60, 60, whole=whole, folds=[], notes=[], **(nothing | others))
 
 
 def reproduce(project: Project) -> None:

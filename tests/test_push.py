@@ -13,9 +13,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ship import push
+from stages.shared.task.calibration import Fit, write_calibration
 from tests.hub import Fault, Hub
 from tests.project import Project
-from tests.shipped import Shipped, make_shipped
+from tests.shipped import Shipped, calibration, make_shipped, reproduce
 
 TOKEN = "hf_not_to_be_printed"
 ROOT = Path(__file__).parents[1]
@@ -96,12 +97,10 @@ def test_what_was_pushed_is_read_back_with_equal_logits_and_no_data(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (Fault(r"/commit/main", methods=("POST",), status=403), "403"),
-        (Fault(r"/lfs/", methods=("PUT",), status=403), "403"),
-        (
-            Fault(r"/lfs/", methods=("PUT",), alter=lambda body: body[:-1]),
-            "what arrived is not what was sent: model.safe",
-        ),
+        (Fault(r"/lfs/", methods=("PUT",), alter=lambda body: body[:-1]), "what arrived is not what was sent: model."),
+        pytest.param(Fault(r"/commit/main", methods=("POST",), status=403), "403", marks=pytest.mark.exhaustive),
+        pytest.param(Fault(r"/lfs/", methods=("PUT",), status=403), "403", marks=pytest.mark.exhaustive),
+        pytest.param(Fault(r"/create", methods=("POST",), status=401), "401", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_hub_that_does_not_take_it_is_told_in_one_line_without_the_token(
@@ -155,13 +154,12 @@ def test_a_calibration_travels_beside_the_weights(
     shutil.copytree(made.folder, tmp_path / "project")
     project = Project(tmp_path / "project")
     monkeypatch.chdir(project.folder)
-    (project.folder / "metrics" / "calibration.json").write_text('{"temperature": 2.33}\n')
-    project.run("git", "add", "--force", "metrics/calibration.json")
-    project.commit("calibrated")
+    write_calibration(project.folder / "calibration.json", calibration(Fit(2.33)))
+    reproduce(project)
     assert push.main(["--bundle", str(tmp_path / "a.zip")]) == 0
     assert push.main(["--bundle", str(tmp_path / "old.zip"), "--revision", "HEAD~1"]) == 0
     with zipfile.ZipFile(tmp_path / "a.zip") as archive, zipfile.ZipFile(tmp_path / "old.zip") as old:
-        assert json.loads(archive.read("calibration.json")) == {"temperature": 2.33}
+        assert json.loads(archive.read("calibration.json"))["calibration"][0]["whole"]["temperature"] == 2.33
         assert "`calibration.json` holds how" in archive.read("README.md").decode()
         assert "calibration.json" not in old.namelist()
 

@@ -21,8 +21,9 @@ from benchmarks import score as benchmark
 from ship import score
 from ship.input_rows import InputFiles
 from stages.predict import batches
+from stages.shared.task.calibration import Calibration, Fit, calibrated_logits, label_sets, write_calibration
 from tests.project import Project
-from tests.shipped import Shipped, make_shipped, predicted, reproduce, save_model
+from tests.shipped import Shipped, calibration, make_shipped, predicted, reproduce, save_model
 
 SINGLE = "single_label_classification"
 KINDS = {
@@ -266,6 +267,81 @@ def test_a_file_without_rows_gives_a_file_without_rows(shipped: Shipped, tmp_pat
         '"first","second","id","predicted_label","predicted_probability"\n'
     )
     assert (tmp_path / "out.none.jsonl").read_text() == ""
+
+
+# Calibrated
+
+
+@pytest.fixture
+def calibrated(
+    shipped_of: Callable[[str], Shipped], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, Calibration], Shipped]:
+    """Gives a model a calibration, in a copy of its project that becomes the current folder."""
+
+    def give(kind: str, fitted: Calibration) -> Shipped:
+        shipped = shipped_of(kind)
+        shutil.copytree(shipped.folder, tmp_path / "project")
+        monkeypatch.chdir(tmp_path / "project")
+        write_calibration(Path("calibration.json"), fitted)
+        reproduce(Project(tmp_path / "project"))
+        return shipped
+
+    return give
+
+
+def test_a_calibration_of_the_model_makes_its_probabilities_thresholds_and_sets(
+    shipped_of: Callable[[str], Shipped],
+    calibrated: Callable[[str, Calibration], Shipped],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    logits = shipped_of("pairs").logits
+    usual = float(np.median(shipped_of("pairs").task.problem.losses(logits, logits.argmax(axis=1))))
+    fitted = calibration(Fit(2.5, [0.501], usual), metric="f1", error_rate=0.1)
+    shipped = calibrated("pairs", fitted)
+    file, out = write(tmp_path / "rows.csv", shipped.rows), tmp_path / "out.jsonl"
+    assert score.main([str(file), "--out", str(out), "--probabilities", "--logits"]) == 0
+    rows = read(out)
+    chances = shipped.task.classification.probabilities(calibrated_logits(fitted.whole, shipped.logits))
+    assert [row["predicted_probability_=yes"] for row in rows] == chances[:, 1].tolist()
+    assert [row["predicted_label"] for row in rows] == ["=yes" if chance > 0.501 else "no" for chance in chances[:, 1]]
+    assert logits_of(rows).tobytes() == shipped.logits.tobytes()
+    sets = [
+        [name for name, is_in in zip(shipped.task.label_names, row, strict=True) if is_in]
+        for row in label_sets(fitted.whole, shipped.logits)
+    ]
+    assert [row["predicted_set"] for row in rows] == sets and len({len(one) for one in sets}) > 1
+    assert capfd.readouterr().err.endswith("by the model of the dvc.lock here, calibrated\n")
+    assert score.main([str(file), "--out", str(out), "--uncalibrated"]) == 0
+    own = shipped.task.classification.probabilities(shipped.logits).max(axis=1)
+    assert [row["predicted_probability"] for row in read(out)] == own.tolist()
+    assert "predicted_set" not in read(out)[0]
+
+
+def test_thresholds_decide_on_a_set_of_labels(
+    calibrated: Callable[[str, Calibration], Shipped], tmp_path: Path
+) -> None:
+    shipped = calibrated("sets", calibration(Fit(1.0, [0.0, 1.0, 1.0]), metric="f1_micro"))
+    file, out = write(tmp_path / "rows.csv", shipped.rows), tmp_path / "out.jsonl"
+    assert score.main([str(file), "--out", str(out)]) == 0
+    assert {tuple(row["predicted_labels"]) for row in read(out)} == {("billing",)}
+
+
+def test_a_calibration_that_is_not_the_models_is_refused(
+    calibrated: Callable[[str, Calibration], Shipped], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shipped = calibrated("pairs", calibration(Fit(2.5)))
+    file = write(tmp_path / "rows.csv", shipped.rows)
+    write_calibration(Path("metrics/calibration.json"), calibration(Fit(0.1)))
+    assert "workspace: metrics/calibration.json is not the file that dvc.lock records; `dvc repro` makes" in refused(
+        capfd, file
+    )
+    write_calibration(Path("metrics/calibration.json"), calibration(Fit(2.5)))
+    lock = Path("dvc.lock").read_text()
+    (line,) = re.findall(r"calibrate:\n.*?data/predictions\n\s+hash: md5\n\s+md5: (\w+)\.dir", lock, re.DOTALL)
+    before, _, after = lock.partition("calibrate:\n")
+    Path("dvc.lock").write_text(before + "calibrate:\n" + after.replace(line, "0" * 32, 1))
+    assert "was fitted on another model's predictions; `dvc repro` makes it anew" in refused(capfd, file)
 
 
 # Rows without text
