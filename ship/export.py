@@ -30,7 +30,7 @@ from checks import cli
 from checks.predictions import PREDICTIONS, read_groups
 from checks.rules import FLIPS_AT_MOST
 from checks.swaps import PairedPredictions
-from ship.model import FinishedModel, open_model, stale
+from ship.model import FinishedModel, link_files, open_model, stale
 from ship.price import most_flipped, price
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.arithmetic import prepare_for
@@ -62,11 +62,13 @@ def run(repo: Any, options: argparse.Namespace) -> int:
         model = open_model(repo, options.revision, made(Path(scratch) / "model"))
         if line := stale(model):
             warn(f"export: {line}")
-        data = {name: linked(model, name, made(Path(scratch) / name)) for name in FOLDERS}
+        data = {name: made(Path(scratch) / name) for name in FOLDERS}
+        for name, folder in data.items():
+            link_files(model.revision, name, folder)
         prepare_for(model.params["predict"]["arithmetic"])
-        with publish(Path(options.out)) as (folder,):
-            folder.mkdir()
-            found = export(model, data, folder, int8=options.int8)
+        with publish(Path(options.out)) as (target,):
+            target.mkdir()
+            found = export(model, data, target, int8=options.int8)
             for line in table(found):
                 say(line)
             for form in found["forms"]:
@@ -231,14 +233,6 @@ def moved_score(one: Mapping[str, Any]) -> str:
     """Says what became of a score."""
     interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
     return f"{one['metric']} {one['model']:.4f} -> {one['exported']:.4f}{interval}"
-
-
-def linked(model: FinishedModel, out: str, folder: Path) -> Path:
-    """Brings an out of the model's revision into an empty folder, as links to DVC's cache, and returns the folder."""
-    for file, place in model.revision.files(out).items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).symlink_to(place.resolve())
-    return folder
 
 
 def made(folder: Path) -> Path:

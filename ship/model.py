@@ -63,9 +63,7 @@ def open_model(repo: Any, name: str | None, folder: Path) -> FinishedModel:
         if stage not in lock:
             raise Unanswerable(f"{revision.name}: no stage {stage} in its dvc.lock; `dvc repro` there makes it")
         params |= lock[stage].get("params", {}).get("params.yaml", {})
-    for file, place in revision.files(FINETUNED).items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).symlink_to(place.resolve())
+    link_files(revision, FINETUNED, folder)
     config, cuts = (_read(revision, folder / file) for file in ("config.json", "tokenizer_config.json"))
     try:
         names = {} if PROBLEMS[config["problem_type"]].numeric else config["id2label"]
@@ -102,6 +100,17 @@ def calibration_of(revision: Revision, folder: Path) -> Calibration | None:
     if found is None:
         file.unlink()
     return found
+
+
+def link_files(revision: Revision, out: str, folder: Path) -> None:
+    """Brings an out into an empty folder, as links to DVC's cache.
+
+    Raises:
+        Unanswerable: it is nowhere.
+    """
+    for file, place in revision.files(out).items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).symlink_to(place.resolve())
 
 
 def stale(model: FinishedModel, calibrated: bool = False) -> str | None:
