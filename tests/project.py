@@ -23,6 +23,7 @@ CODE = (
     "stages/",
     "checks/",
     "ship/",
+    "examples/",
     "benchmarks/",
     "tests/",
     "docs/",

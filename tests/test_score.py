@@ -169,7 +169,9 @@ def test_the_validation_split_of_a_trained_model_is_scored_from_its_csv(finished
     )
     expected = np.load(finished_once.folder / "data" / "predictions" / "validation" / "logits.npy")
     assert logits_of(read(out)).tobytes() == expected.tobytes()
-    assert re.fullmatch(r"score: 40 rows in .* s \(\d+ rows/s\), .*by the model of the dvc.lock here\n", done.stderr)
+    assert re.fullmatch(
+        r"score: 40 rows in .* s \(\d+ rows/s\), .*by the model of the dvc.lock here, calibrated\n", done.stderr
+    )
     assert not finished_once.run("git", "status", "--porcelain").stdout
     assert not finished_once.repro()
 
