@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -73,3 +74,30 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Writes rows, the header first, as a table of Markdown."""
     return [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
+
+
+def latex_table(rows: Sequence[Sequence[str]], texts: int = 2) -> list[str]:
+    """Writes rows, the header first, as a table of LaTeX's package booktabs; the first `texts` columns hold words."""
+    lines = [" & ".join(map(latex, row)) + r" \\" for row in rows]
+    columns = "l" * texts + "r" * (len(rows[0]) - texts)
+    return [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        lines[0],
+        r"\midrule",
+        *lines[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def latex(cell: str) -> str:
+    """Writes a cell so that LaTeX shows it; numbers and intervals in its mathematics, where a minus is one."""
+    if re.fullmatch(r"[-+]?\d+(\.\d+)?|\[[-+.\d, ]+\]", cell):
+        return f"${cell}$"
+    special = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
+    return "".join(special.get(sign, sign) for sign in cell).replace("±", r"$\pm$")

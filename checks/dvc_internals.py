@@ -4,6 +4,7 @@ No other module of `checks` imports more of DVC than `dvc.repo.Repo` and `dvc.ex
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -207,6 +208,12 @@ def experiment_ref(baseline: str, name: str) -> str:
     from dvc.repo.experiments.refs import ExpRefInfo  # here, for the same reason
 
     return str(ExpRefInfo(baseline, name))
+
+
+def experiment_name(ref: str) -> str | None:
+    """Returns the name of an experiment by its Git reference; None of another. Why: DVC keeps its queues among them."""
+    found = re.fullmatch(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)", ref)
+    return found[1] if found else None
 
 
 # What `dvc repro` would do

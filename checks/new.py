@@ -166,6 +166,8 @@ def set_params(file: Path, place: str, data: Path | None, options: argparse.Name
         "test_fraction": None,
     }
     text = with_values(text, "download", download)
+    off = dict.fromkeys(("thresholds", "costs", "error_rate"))
+    text = with_values(text, "calibrate", {"split": "validation"} | off)
     text = with_values(text, "evaluate", {"splits": ["validation"], "metrics": []})
     text = with_values(text, "report", {"slice_columns": None})
     file.write_text(without_rules(text), encoding="utf-8")

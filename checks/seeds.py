@@ -22,7 +22,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -492,34 +491,15 @@ def as_latex(study: SeedStudy) -> str:
     """Formats the answer for a paper: tables of the package booktabs, what else is to be said as comments."""
     lines: list[str] = []
     for title, summary, seeds, notes in blocks(study):
-        lines += ["", f"% {title}", *_latex_table(summary), "", *_latex_table(seeds), *(f"% {note}" for note in notes)]
+        lines += [
+            "",
+            f"% {title}",
+            *cli.latex_table(summary),
+            "",
+            *cli.latex_table(seeds),
+            *(f"% {note}" for note in notes),
+        ]
     return "\n".join(["% \\usepackage{booktabs}", *lines[1:]])
-
-
-def _latex_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" & ".join(map(_latex, row)) + r" \\" for row in rows]
-    columns = "ll" + "r" * (len(rows[0]) - 2)
-    return [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        lines[0],
-        r"\midrule",
-        *lines[1:],
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-
-
-def _latex(cell: str) -> str:
-    """Writes a cell so that LaTeX shows it; numbers and intervals in its mathematics, where a minus is one."""
-    if re.fullmatch(r"[-+]?\d+(\.\d+)?|\[[-+.\d, ]+\]", cell):
-        return f"${cell}$"
-    special = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-    }
-    return "".join(special.get(sign, sign) for sign in cell).replace("±", r"$\pm$")
 
 
 def _mean_cells(summary: MeanOfSeeds, sign: str = "") -> list[str]:

@@ -176,6 +176,8 @@ def test_of_equally_good_thresholds_it_is_the_one_next_to_a_half() -> None:
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
     assert fit_thresholds(TWO, "f1", np.array([0, 0, 1, 1]), probabilities) == [0.5]
     assert fit_thresholds(TWO, "f1", np.array([1, 1, 1, 1]), probabilities) == [0.5]  # nothing says where it ends
+    probabilities = np.array([[0.1, 0.9], [0.3, 0.7], [0.7, 0.3], [0.8, 0.2]])
+    assert fit_thresholds(TWO, "accuracy", np.array([1, 0, 1, 0]), probabilities) == [0.25]  # and not 0.8
     labels = np.array([[1.0, 0.0, 1.0]] * 3 + [[0.0, 0.0, 1.0]] * 3)
     likely = np.array([[0.3, 0.2, 0.4]] * 3 + [[0.1, 0.2, 0.3]] * 3)
     for metric in ("f1_macro", "f1_micro"):

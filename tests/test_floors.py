@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for folder in ("checks", "ship") for file in (ROOT / folder).glob("*.py"))
 COMMANDS = {
-    f"checks.{name}" for name in ("ci", "compare", "gate", "new", "schema", "seeds", "upgrade", "verify", "why")
+    f"checks.{name}"
+    for name in ("ci", "compare", "gate", "leaderboard", "new", "schema", "seeds", "upgrade", "verify", "why")
 }
 COMMANDS |= {f"ship.{name}" for name in ("push", "score")}
 PUBLIC = {"dvc.repo.Repo", "dvc.exceptions.DvcException"}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from checks import seeds
+from checks import cli, seeds
 from checks.cli import Unanswerable
 from checks.revisions import Revision
 from checks.seeds import Evidence, SeedRun, experiment_names, paired_differences, spreads
@@ -135,7 +135,7 @@ def test_a_table_for_a_paper_is_latex_that_shows_the_signs() -> None:
     row = next(line for line in lines if line.startswith("test & accuracy & $0.8200$"))
     assert row.count("&") == header.count("&") and row.endswith(r" \\")
     assert any("$[+0." in line or "$[-0." in line for line in lines)  # an interval, its minus a real one
-    assert seeds._latex("a_b & 5 % ~ {x} \\") == r"a\_b \& 5 \% \textasciitilde{} \{x\} \textbackslash{}"
+    assert cli.latex("a_b & 5 % ~ {x} \\") == r"a\_b \& 5 \% \textasciitilde{} \{x\} \textbackslash{}"
     depth = [line for line in lines if not line.startswith("%") and line and not line.startswith("\\")]
     assert all(line.endswith(r" \\") for line in depth)
 
