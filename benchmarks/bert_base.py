@@ -1,4 +1,4 @@
-"""bert-base-uncased: seconds a step, memory and disk space, beside the course's script.
+"""bert-base-uncased: seconds per step, memory and disk space, compared with the course's script.
 
     python -m benchmarks.bert_base [FOLDER] [--rounds 3] [--steps 20]
 
@@ -173,31 +173,31 @@ def table(result: dict[str, Any]) -> str:
     """Formats the figures; benchmarks/RESULTS.md shows them."""
     pairs = EPOCHS * result["pairs"]
     lines = [
-        f"| bert-base-uncased's layout on {result['corpus']} | seconds a step: median (min to max) | pairs/s "
-        f"| to the course | the steps of {EPOCHS} epochs, {pairs:,} pairs: computed from them |",
+        f"| bert-base-uncased's layout on {result['corpus']} | seconds per step: median (min to max) | pairs/s "
+        f"| vs the course | computed: {EPOCHS} epochs, {pairs:,} pairs |",
         "| --- | --- | --- | --- | --- |",
     ]
     rates = {name: spread(values) for name, values in result["tokens_per_second"].items()}
     for name in ("course", "fp32", "bf16"):
         if name not in rates:
-            lines.append(f"| {LABELS[name]} | not measured: no bf16 in this processor's hardware | | | |")
+            lines.append(f"| {LABELS[name]} | not measured: this processor has no bf16 in hardware | | | |")
             continue
         batch = result["batch_sizes"][name]
         rate = {key: value / result["tokens_per_pair"] for key, value in rates[name].items()}
         lines.append(
-            f"| {LABELS[name]}, {batch} pairs a step "
+            f"| {LABELS[name]}, {batch} pairs per step "
             f"| {batch / rate['median']:.2f} ({batch / rate['max']:.2f} to {batch / rate['min']:.2f}) "
             f"| {rate['median']:.1f} | {rates[name]['median'] / rates['course']['median']:.2f} "
             f"| {pairs / rate['median'] / 60:.0f} min |"
         )
-    lines += ["", "| what a training of it needs | |", "| --- | --- |"]
+    lines += ["", "| a training needs | |", "| --- | --- |"]
     lines += [
         f"| peak memory of the stage `train`, {name} | {mebibytes / 1024:.1f} GiB |"
         for name, mebibytes in sorted(result["peak_mib"].items(), reverse=True)
     ]
     lines += [
-        f"| a checkpoint, of which up to three lie in `.scratch/` | {result['checkpoint_bytes'] / 1e9:.2f} GB |",
-        f"| what one run adds to DVC's cache | {result['cache_bytes'] / 1e9:.2f} GB |",
+        f"| a checkpoint (`.scratch/` has up to three) | {result['checkpoint_bytes'] / 1e9:.2f} GB |",
+        f"| added to DVC's cache by one run | {result['cache_bytes'] / 1e9:.2f} GB |",
     ]
     return "\n".join(lines)
 

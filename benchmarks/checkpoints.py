@@ -1,4 +1,4 @@
-"""Which types of checkpoint can be trained: each is made tiny, trained, interrupted, asked, and published.
+"""Which types of checkpoint can be trained? Makes each one tiny, trains and interrupts it, and publishes the result.
 
     python -m benchmarks.checkpoints [TYPE ...]
 

@@ -177,7 +177,7 @@ def compare(folder: Path, case: Case) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:
     """Formats the figures beside what they may be at most."""
     lines = [
-        "| `checks.compare` | pairs | seconds | of the processor | at most | peak memory | at most |",
+        "| `checks.compare` | pairs | seconds | CPU seconds | limit | peak memory | limit |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for run in result["runs"]:

@@ -198,7 +198,7 @@ def end_to_end(result: dict[str, Any]) -> str:
     recipes = ("course", "tunelock", "bf16")
     seconds = {name: spread([run["seconds"] for run in result["runs"] if run["recipe"] == name]) for name in recipes}
     lines = [
-        "| MRPC, 3 epochs, from process start to metrics | seconds: median (min to max) | to the course |",
+        "| MRPC, 3 epochs, from process start to metrics | seconds: median (min to max) | vs the course |",
         "| --- | --- | --- |",
     ]
     for name, values in seconds.items():

@@ -90,8 +90,8 @@ def framed(rows: int, seed: int) -> Iterator[list[str]]:
 def table(result: dict[str, Any]) -> str:
     """Formats the figures."""
     lines = [
-        f"| download, {result['runs'][0]['rows']:,} train pairs and a tenth of it to test | seconds | peak memory | "
-        "near-duplicates found |",
+        f"| download, {result['runs'][0]['rows']:,} train pairs and a tenth as many test pairs | seconds | "
+        "peak memory | near-duplicates found |",
         "| --- | --- | --- | --- |",
     ]
     for run in result["runs"]:

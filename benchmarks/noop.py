@@ -86,7 +86,7 @@ def divide(clone: Path) -> list[dict[str, Any]]:
 def table(result: dict[str, Any]) -> str:
     """Formats the tables of benchmarks/RESULTS.md."""
     first = result["programs"][0]["seconds"]["median"]
-    lines = ["| nothing has changed | seconds: median (min to max) | of `dvc repro`'s |", "| --- | --- | --- |"]
+    lines = ["| nothing has changed | seconds: median (min to max) | vs `dvc repro` |", "| --- | --- | --- |"]
     for row in result["programs"]:
         seconds = row["seconds"]
         lines.append(
@@ -94,7 +94,7 @@ def table(result: dict[str, Any]) -> str:
             f"| {seconds['median'] / first:.0%} |"
         )
     whole = sum(part["seconds"] for part in result["parts"])
-    lines += ["", "| where they go, one run under a clock | seconds | share |", "| --- | --- | --- |"]
+    lines += ["", "| where the time goes, in one timed run | seconds | share |", "| --- | --- | --- |"]
     for part in sorted(result["parts"], key=lambda part: -part["seconds"]):
         lines.append(f"| {part['part']} | {part['seconds']:.3f} | {part['seconds'] / whole:.0%} |")
     return "\n".join(lines)

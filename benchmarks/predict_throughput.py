@@ -29,7 +29,7 @@ SPLIT = "test"
 WARM_UP = 64  # rows
 LABELS = {
     "trainer": "`Trainer.predict`",
-    "fp32": "tunelock, fp32 by MKL, as it was",
+    "fp32": "tunelock, fp32 with MKL (the earlier default)",
     "portable": "tunelock, params.yaml as committed",
     "native": "tunelock, native",
     "bf16": "tunelock, bf16",

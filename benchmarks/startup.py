@@ -173,7 +173,7 @@ def programs_table(result: dict[str, Any]) -> str:
     """Formats the seconds until the first useful work."""
     peer = next(row["seconds"]["median"] for row in result["programs"] if row["program"] == PEER)
     lines = [
-        "| program | seconds to first useful work: median (min to max) | of the naive peer's | peak MB |",
+        "| program | seconds to first useful work: median (min to max) | vs the naive peer | peak MB |",
         "| --- | --- | --- | --- |",
     ]
     for row in result["programs"]:
@@ -199,7 +199,7 @@ def repro_table(result: dict[str, Any]) -> str:
         f"| all stages | {own:.2f} | {start:.2f} | {rest:.2f} |",
         f"| DVC itself: until the first stage, {dvc['start']:.2f}; between the stages and after | | "
         f"| {dvc['between and after']:.2f} |",
-        f"| not the stages' own work, of {run['seconds']:.2f} in all | | | **{overhead(run):.2f}** "
+        f"| outside the stages' own work, of {run['seconds']:.2f} in total | | | **{overhead(run):.2f}** "
         f"({overhead(runs[0]):.2f} to {overhead(runs[-1]):.2f} in {len(runs)} runs) |",
     ]
     return "\n".join(lines)

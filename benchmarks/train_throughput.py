@@ -34,7 +34,7 @@ OPERATORS = 12  # of a step, with the most time of their own
 LABELS = {
     "run_glue": "run_glue's defaults",
     "course": "the course's script",
-    "fp32": "tunelock, fp32 by MKL, as it was",
+    "fp32": "tunelock, fp32 with MKL (the earlier default)",
     "portable": "tunelock, params.yaml as committed",
     "native": "tunelock, native",
     "bf16": "tunelock, bf16",
@@ -101,7 +101,7 @@ def table(result: dict[str, Any]) -> str:
     """Formats the figures; benchmarks/RESULTS.md shows them."""
     rates = {name: spread(values) for name, values in result["examples_per_second"].items()}
     lines = [
-        f"| training on {result['corpus']} | examples/s: median (min to max) | to run_glue | to the course |",
+        f"| training on {result['corpus']} | examples/s: median (min to max) | vs run_glue | vs the course |",
         "| --- | --- | --- | --- |",
     ]
     for name, values in rates.items():
@@ -111,8 +111,8 @@ def table(result: dict[str, Any]) -> str:
         )
     if not result["products"]:
         return "\n".join([*lines, "", *profile("native", result["milliseconds"])])
-    lines += ["", "| bf16 | GFLOP/s: median (min to max) | the training's share in a round |", "| --- | --- | --- |"]
-    lines.append(f"| tunelock, real tokens alone | {gigaflops(of_tokens(result))} | |")
+    lines += ["", "| bf16 | GFLOP/s: median (min to max) | training's share of it |", "| --- | --- | --- |"]
+    lines.append(f"| tunelock, without padding | {gigaflops(of_tokens(result))} | |")
     for name, label in (
         ("repeated", "the same shapes' products, each repeated on operands in the cache"),
         ("in_turn", "the same shapes' products, each layer its own operands, in turn"),

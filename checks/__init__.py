@@ -1,4 +1,4 @@
-"""Commands around the DAG; they read what the stages wrote, and no stage depends on them."""
+"""Commands around the pipeline. They read what the stages wrote, and no stage depends on them."""
 
 import sys
 from importlib.util import find_spec

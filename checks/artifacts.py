@@ -1,4 +1,4 @@
-"""Compares two versions of an artifact: same bytes, same content, or different by how much."""
+"""Compares two versions of an artifact: same bytes, same content, or different and by how much."""
 
 import csv
 import hashlib

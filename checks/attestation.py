@@ -1,4 +1,4 @@
-"""What a rebuild made, as an in-toto statement with SLSA provenance, and what such statements count for.
+"""Writes a rebuild as an in-toto statement with SLSA provenance, and decides which statements count.
 
 The statement is of in-toto's Statement v1 and SLSA's provenance v1. docs/attestations.md says what each field holds.
 It has no time, host name or path of a machine, so that two machines which rebuilt the same say the same.
@@ -97,8 +97,8 @@ def refuse_local_paths(lock: Mapping[str, Any]) -> None:
             path = PurePosixPath(item["path"])
             if path.is_absolute() or ".." in path.parts:
                 raise BadInput(
-                    f"--attest: dvc.lock names {item['path']}, which lies outside of the project: no other machine can "
-                    "rebuild that; put it into the project, under `dvc add` where it may not be in Git"
+                    f"--attest: dvc.lock names {item['path']}, which is outside the project, so no other machine "
+                    "can rebuild it; move it into the project, under `dvc add` if it may not be in Git"
                 )
 
 
@@ -208,10 +208,10 @@ def count(files: Iterable[tuple[Path, str]], signers: Mapping[bytes, Signer], lo
     for one in evidence:
         fresh = [signer for signer in one.signers if signer.public not in counted]
         if one.digests != agreed:
-            refused.append(f"{one.file}: the SHA-256 of what it rebuilt is not what most keys say")
+            refused.append(f"{one.file}: its SHA-256 hashes differ from those of most keys")
         elif not fresh:
             before = counted[one.signers[0].public].file
-            refused.append(f"{one.file}: signed by {_name(one.signers[0])}, whose key counts already in {before}")
+            refused.append(f"{one.file}: signed by {_name(one.signers[0])}, whose key already counts in {before}")
         else:
             counted |= dict.fromkeys((signer.public for signer in fresh), one)
     return Count([f"{_name(signers[public])} ({one.file})" for public, one in counted.items()], refused)
@@ -248,10 +248,10 @@ def _locked_hash(item: Mapping[str, Any]) -> tuple[str, str]:
 
 def _checked(statement: Any, shown: str, found: list[Signer], lock: Mapping[str, Any]) -> SignedRebuild:
     if statement["_type"] != STATEMENT or statement["predicateType"] != PREDICATE:
-        raise CountsForNothing(f"of the type {statement['predicateType']!r}, {PREDICATE!r} is expected")
+        raise CountsForNothing(f"of type {statement['predicateType']!r}, expected {PREDICATE!r}")
     definition, details = (statement["predicate"][name] for name in ("buildDefinition", "runDetails"))
     if definition["buildType"] != BUILD_TYPE:
-        raise CountsForNothing(f"of another build: {definition['buildType']!r}, {BUILD_TYPE!r} is expected")
+        raise CountsForNothing(f"of another build: {definition['buildType']!r}, expected {BUILD_TYPE!r}")
     verdict = details[VERDICT]["verdict"]
     if verdict != str(Agreement.IDENTICAL):
         raise CountsForNothing(f"its verdict is {verdict!r}, and only {str(Agreement.IDENTICAL)!r} counts")
@@ -290,7 +290,7 @@ def _nobody(signatures: Iterable[Mapping[str, Any]], signers: Iterable[Signer]) 
     hints = [str(one.get("keyid", "without an id"))[:100] for one in signatures]
     for signer in signers:
         if signer.fingerprint in hints:
-            return f"edited: the signature does not fit, though it names {_name(signer)}"
+            return f"edited: the signature does not match, although it names {_name(signer)}"
     return f"signed by no trusted key: {', '.join(hints[:3])}"
 
 

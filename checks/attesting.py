@@ -1,4 +1,4 @@
-"""What `checks.verify` is asked about statements: to write one, to say what one counts for, to make a key."""
+"""The options of `checks.verify` for statements: to write one, to check one, to make a key."""
 
 import argparse
 import os
@@ -64,7 +64,7 @@ def prepared(options: argparse.Namespace, revision: Revision) -> Callable[[Rebui
             file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise BadInput(f"--attest: {file} cannot be written: {error.strerror}") from None
-        by = "unsigned, so it counts for nothing in the gate"
+        by = "unsigned, so it does not count in the gate"
         if key:
             signer = signer_of(key)
             by = f"signed by {signer.fingerprint}, in {SIGNERS}: {signer.line}"
@@ -80,7 +80,7 @@ def check(options: argparse.Namespace, revision: Revision) -> int:
     try:
         evidence = read_evidence(Path(file), file, signers, revision.lock)
     except CountsForNothing as error:
-        say(visible(f"{file}: counts for nothing: {error}"))
+        say(visible(f"{file}: does not count: {error}"))
         return 1
     names = " and ".join(f"{signer.name} {signer.fingerprint}".strip() for signer in evidence.signers)
     say(
@@ -96,9 +96,11 @@ def make_key(file: Path, root: Path) -> int:
     """Makes a key pair, but none that the next commit would take along, and returns the exit status."""
     whole = file.resolve()
     if whole.is_relative_to(root.resolve()) and git(root, "check-ignore", "--quiet", str(whole)) is None:
-        raise BadInput(f"--make-key: {file} is in the repository, where a commit takes it along; name a file elsewhere")
+        raise BadInput(
+            f"--make-key: {file} is in the repository, where a commit could include it; name a file elsewhere"
+        )
     signer = make_key_pair(file)
-    say(f"{file}: the private key, which stays with you")
+    say(f"{file}: the private key; keep it to yourself")
     say(f"{file}.pub: the public key, a line for {FOLDER}/{SIGNERS}:")
     say(signer.line)
     return 0

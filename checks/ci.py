@@ -1,11 +1,11 @@
-"""What a pull request changes: runs what has changed, compares it with the base branch, and asks the gate. In Markdown.
+"""Shows what a pull request changes: runs the stages that changed, compares with the base branch, and asks the gate.
 
     python -m checks.ci --base main > summary.md
 
-The same on GitHub, on GitLab and on your machine (docs/ci.md). A shallow clone is deepened. With a DVC remote
-results come from it, so only what changed runs, and the remote is checked to have all that dvc.lock names. What the
-stages say goes to stderr.
-Exit status: 0; 1 when a stage fails or the gate says no; 2 and one line on stderr when there is no answer.
+It prints Markdown and works the same on GitHub, on GitLab and on your machine (docs/ci.md). It deepens a shallow clone.
+With a DVC remote, it pulls the results, so only what changed runs, and checks that the remote has everything that
+dvc.lock names. The output of the stages goes to stderr.
+Exit status: 0; 1 if a stage or the gate fails; 2 with one line on stderr if there is no answer.
 """
 
 import re
@@ -101,19 +101,22 @@ def write_summary(repo: Any, base: str, flips: int, report: str) -> int:
         lines += [compared.out]
     else:
         lines += [f"No comparison: {plain(compared.last_line.removeprefix('compare: '))}", ""]
-        lines += ["Bare differences, which chance makes too:", ""]
+        lines += ["The plain differences, which may be due to chance:", ""]
         target = ("--targets", "metrics/metrics.json")
         lines += [run(root, "dvc", "metrics", "diff", "--md", "--all", name, *target).out]
     gate = run(root, "checks.gate")
     said = gate.out.splitlines() if gate.status in (0, 1) else [gate.last_line]
     verdict = "no rules" if "no rules" in gate.out else {0: "passed", 1: "failed"}.get(gate.status, "no answer")
     lines += ["", f"## Gate: {verdict}", "", *(f"- {plain(one)}" for one in said), "", "## Run", ""]
-    lines += [f"- ran here: {', '.join(ran)}" if ran else "- nothing had to run: the results in Git are of this code"]
+    lines += [f"- ran here: {', '.join(ran)}" if ran else "- nothing had to run: the results in Git match this code"]
     if git(root, "status", "--porcelain", "--", "dvc.lock"):
-        lines += ["- dvc.lock is not that of this code: run `dvc repro` and commit it"]
+        lines += ["- dvc.lock does not match this code: run `dvc repro` and commit it"]
     if has_remote:
         lacking = missing(repo)
-        lines += [f"- the remote lacks {plain(one)}: run `dvc push` where it was made" for one in lacking[:MOST_NAMED]]
+        lines += [
+            f"- the remote lacks {plain(one)}: run `dvc push` on the machine that made it"
+            for one in lacking[:MOST_NAMED]
+        ]
         lines += [f"- and {len(lacking) - MOST_NAMED} more"] if len(lacking) > MOST_NAMED else []
         lines += [] if lacking else ["- the remote has everything that dvc.lock names"]
     else:

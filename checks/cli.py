@@ -1,4 +1,4 @@
-"""What the programs of checks/ and ship/ share: how they are asked and print, and one line where there is no answer."""
+"""The command line that checks/ and ship/ share: options, printing, and one-line errors."""
 
 import argparse
 import logging

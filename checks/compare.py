@@ -1,15 +1,15 @@
-"""Do two revisions' models differ by more than chance? Answers from the logits in DVC's cache; nothing is run.
+"""Do the models of two revisions differ by more than chance? Answers from the logits in DVC's cache; nothing runs.
 
     python -m checks.compare [OLD [NEW]] [--alpha A] [--margin [METRIC=]M ...] [--flips N] [--json | --markdown]
 
-OLD is main by default, or HEAD where the working tree has changes; NEW is the workspace. Scored are the splits of
-params.yaml's `evaluate`, with its resamples and seed. A difference is "better" or "worse" only where a randomization
-test says so after Holm's correction over all that is printed: any such word at all is false for at most alpha (0.05) of
-equal models. The interval is that at 1 - alpha. "equivalent" means that the whole interval lies within the margin, in
-the metric's own unit; it is said before "better" or "worse", which then are too small to matter. The first of
-download.metrics on the first split is the primary metric, the others are secondary. "detectable" is the smallest true
-difference that so many examples would have told apart in 80 of 100 samples. docs/statistics.md has the methods.
-Exit status: 0 with an answer, whatever it is; 2 when there is none.
+OLD is main by default, or HEAD if the working tree has changes. NEW is the workspace. The splits, resamples and seed
+are those of `evaluate` in params.yaml. A difference is "better" or "worse" only if a randomization test says so after
+Holm's correction over everything printed: for equal models, the probability of any such word is at most alpha (0.05).
+The interval is at level 1 - alpha. "equivalent" means that the whole interval lies within the margin, in the unit of
+the metric. It takes precedence over "better" and "worse", which are then too small to matter. The first metric of
+download.metrics on the first split is primary, and the others are secondary. "detectable" is the smallest true
+difference that 80 of 100 samples of this size would have shown. docs/statistics.md describes the methods.
+Exit status: 0 with an answer, whatever it is; 2 if there is none.
 """
 
 import json
@@ -194,7 +194,7 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
     """Says what stands behind the table: the flips, intervals that are withheld, and words that seem to disagree."""
     lines = []
     if split.groups is not None:
-        lines.append(f"the examples come in {split.groups} groups, which are drawn and swapped whole")
+        lines.append(f"the examples come in {split.groups} groups, which are resampled and swapped as a whole")
     if split.flips is not None:
         flips = ", ".join(f"{count} {kind}" for kind, count in split.flips.items())
         exact = "" if split.p_value is None else f"; McNemar's exact test: p = {split.p_value:.3g}"
@@ -203,7 +203,8 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
             unseen = 100 * unseen_flips(split.groups or split.examples, 1 - alpha)
             new = "examples" if split.groups is None else "groups"
             lines.append(
-                f"no flip here; of new {new} up to {unseen:.1f} % may flip (at {100 * (1 - alpha):g} % confidence)"
+                f"no prediction flipped; on new {new}, up to {unseen:.1f} % may flip (at {100 * (1 - alpha):g} % "
+                "confidence)"
             )
     reasons: dict[str, list[str]] = {}
     for one in split.differences:
@@ -214,9 +215,9 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
     if split.loss_from_flips is not None and apart["loss"] != apart[split.differences[0].metric]:
         flipped = sum((split.flips or {}).values())
         lines.append(
-            f"{split.differences[0].metric} and loss are told apart differently: "
-            f"{100 * split.loss_from_flips:.0f} % of the change in loss comes from the {flipped} examples that "
-            "flipped, which are all that the other metrics see"
+            f"the verdicts on {split.differences[0].metric} and loss differ: {100 * split.loss_from_flips:.0f} % "
+            f"of the change in loss comes from the {flipped} examples that flipped, and the other metrics depend "
+            "only on these"
         )
     return lines
 
@@ -225,7 +226,9 @@ def looked_at(comparison: RevisionComparison, split: str) -> list[str]:
     """Says how many models the split was scored for: who picks the best of them picks chance too."""
     looks = comparison.looks[split]
     return (
-        [f"{split} has been looked at for {looks} model{'s'[: looks != 1]} (Git, DVC's experiments)"] if looks else []
+        [f"{split} has been used to score {looks} model{'s'[: looks != 1]} (in Git and DVC's experiments)"]
+        if looks
+        else []
     )
 
 
@@ -250,17 +253,15 @@ def read_margins(texts: Sequence[str]) -> dict[str, float]:
 def main(arguments: Sequence[str]) -> int:
     """Answers on stdout and returns the exit status."""
     parser = cli.make_parser("compare", __doc__)
-    parser.add_argument("old", nargs="?", help="default: main, or HEAD where the working tree has changes")
+    parser.add_argument("old", nargs="?", help="default: main, or HEAD if the working tree has changes")
     parser.add_argument("new", nargs="?", help="default: the workspace")
-    parser.add_argument(
-        "--alpha", type=float, default=ALPHA, help=f"how often equal models may be told apart ({ALPHA})"
-    )
+    parser.add_argument("--alpha", type=float, default=ALPHA, help=f"accepted rate of false differences ({ALPHA})")
     parser.add_argument(
         "--margin",
         action="append",
         default=[],
         metavar="[METRIC=]M",
-        help=f"differences up to it do not matter ({MARGIN}); may be given for each metric",
+        help=f"largest difference that does not matter ({MARGIN}); can be given per metric",
     )
     parser.add_argument("--flips", type=int, default=0, metavar="N", help="list N examples whose prediction changed")
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown})

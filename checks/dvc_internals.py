@@ -1,4 +1,4 @@
-"""What the checks need of DVC and what DVC does not promise to keep; each was seen to work in DVC 3.67.1.
+"""The parts of DVC that the checks need and that DVC does not promise to keep, seen to work in DVC 3.67.1.
 
 No other module of `checks` imports more of DVC than `dvc.repo.Repo` and `dvc.exceptions`.
 """
@@ -103,9 +103,7 @@ def cached_listing(repo: Any, md5: str, what: str) -> dict[str, str] | None:
         return None
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DamagedObject(
-                f"{what}: its listing {object_file} in DVC's cache names {name!r}, outside of the folder"
-            )
+            raise DamagedObject(f"{what}: its listing {object_file} in DVC's cache names {name!r}, outside the folder")
     return files
 
 
@@ -187,8 +185,8 @@ def missing_in_remote(repo: Any, outs: Mapping[str, str]) -> list[str]:
 def _came_damaged(repo: Any, md5: str, what: str) -> DamagedObject:
     Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
     return DamagedObject(
-        f"{what}: its object {md5} came damaged from the remote, and is not kept; delete it there, "
-        "then `dvc push` from where the data are whole, or `dvc repro`"
+        f"{what}: its object {md5} arrived damaged from the remote and was discarded; delete it there, then `dvc "
+        "push` from where the data are whole, or `dvc repro`"
     )
 
 

@@ -1,18 +1,18 @@
-"""Is the model of the workspace good enough? Holds metrics/metrics.json to the rules in params.yaml's `gate`.
+"""Is the model of the workspace good enough? Checks metrics/metrics.json against the rules in params.yaml's `gate`.
 
     python -m checks.gate
 
-A rule names a split and a metric, and one of: `at_least` (`at_most` where less is better); or `against` a revision with
-`not_worse_by`, a margin in the metric's unit. That one fails safe: it passes only if the whole 95 % interval of the
-difference is better than a loss of the margin, so too few examples fail. A model that is worse by more passes in at
-most one of twenty samples, and docs/statistics.md says how often an equal one does. The revision may be a branch, a tag
-or a commit. Against a branch that moves along, each change may be worse by a little, and all together by much; a tag
-stays where it is.
+A rule names a split and a metric, and a limit. The limit is `at_least` (`at_most` if lower is better), or `against` a
+revision with `not_worse_by`, a margin in the unit of the metric. The second kind passes only if the whole 95 % interval
+of the difference is better than a loss of the margin, so it fails with too few examples. A model that is worse by more
+than the margin passes in at most one of twenty samples. docs/statistics.md says how often an equal model does. The
+revision is a branch, a tag or a commit. Prefer a tag: against a moving branch, each change may be a little worse, and
+small losses add up.
 A rule `rebuilt_by: 2` counts the trusted keys that have signed a rebuild of dvc.lock to identical bytes, which
-`checks.verify --attest` writes. A rule `{export: exports/onnx, flips_at_most: 0.05}` holds what `ship.export` wrote to
-the model of dvc.lock, and bounds the share of predictions that it flips on any scored split.
-Exit status, after one line for each rule and each warning of the compared runs: 0 all pass or there are none, 1 one
-fails; 2 and one line on stderr when there is no answer.
+`checks.verify --attest` writes. A rule `{export: exports/onnx, flips_at_most: 0.05}` checks that the export which
+`ship.export` wrote there is of dvc.lock's model, and limits the share of predictions that it flips on any scored split.
+It prints one line for each rule and each warning of the compared runs.
+Exit status: 0 if all rules pass or there are none; 1 if one fails; 2 with one line on stderr if there is no answer.
 """
 
 import sys
@@ -61,7 +61,7 @@ def judge_rebuilds(rule: RebuiltRule, new: Revision) -> Ruling:
     found = count([(file, f"{folder}/{file.name}") for file in files], signers, new.lock)
     by = f": {', '.join(found.by)}" if found.by else ""
     trusted = "trusted key" if len(found.by) == 1 else "trusted keys"
-    why = f"dvc.lock rebuilt by {len(found.by)} {trusted} of {keys}, {rule.rebuilt_by} asked{by}"
+    why = f"dvc.lock rebuilt by {len(found.by)} {trusted} of {keys}, required: {rule.rebuilt_by}{by}"
     return Ruling(len(found.by) >= rule.rebuilt_by, why, found.refused)
 
 
@@ -101,12 +101,12 @@ def judge(rule: Rule, new: Revision, p: EvaluateParams) -> Ruling:
     if value is None:
         return Ruling(False, f"{name} is not in {SCORES}")
     if not np.isfinite(value):
-        return Ruling(False, f"{name} is {value} in {SCORES}, which is no score")
+        return Ruling(False, f"{name} is {value} in {SCORES}, which is not a score")
     said = f"{name} {value:.4f}"
     if rule.at_least is not None:
-        return Ruling(value >= rule.at_least, f"{said}, at least {rule.at_least:g} is asked")
+        return Ruling(value >= rule.at_least, f"{said}, required: at least {rule.at_least:g}")
     if rule.at_most is not None:
-        return Ruling(value <= rule.at_most, f"{said}, at most {rule.at_most:g} is asked")
+        return Ruling(value <= rule.at_most, f"{said}, required: at most {rule.at_most:g}")
     old = find_revision(new.repo, str(rule.against))
     ruling = judge_difference(rule, old, new, p)
     return Ruling(ruling.passed, f"{said}, {ruling.why}")
@@ -119,12 +119,12 @@ def judge_difference(rule: Rule, old: Revision, new: Revision, p: EvaluateParams
         return Ruling(True, f"the same model as {old.name}'s")
     pair = read_pair(old, new, rule.split)
     if rule.metric not in (*pair.task.metrics, "loss"):
-        return Ruling(False, f"which is no metric of the data of {new.name}")
+        return Ruling(False, f"which is not a metric of {new.name}")
     before, after = (plain_scores(pair.task, pair.labels, logits)[rule.metric] for logits in (pair.before, pair.after))
     interval, least = (found := paired_intervals(pair, p, ALPHA)[rule.metric]), detectable(found, ALPHA)
     if interval.low is None or interval.high is None or least is None:
         change = f"{after - before:+.4f} against {old.name}"
-        return Ruling(False, f"{change}: too few examples to say: {interval.withheld}")
+        return Ruling(False, f"{change}: no verdict: {interval.withheld}")
     better = greater_is_better(rule.metric)
     worst, best = (interval.low, interval.high) if better else (-interval.high, -interval.low)
     change = f"{after - before:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] against {old.name}"
@@ -133,7 +133,7 @@ def judge_difference(rule: Rule, old: Revision, new: Revision, p: EvaluateParams
     if best < -margin:
         return Ruling(False, f"{change}: worse by more than {margin:g}")
     if least > margin:
-        return Ruling(False, f"{change}: too few examples to say: n = {len(pair.labels)} could show {least:.2g}")
+        return Ruling(False, f"{change}: too few examples: n = {len(pair.labels)} could show {least:.2g}")
     return Ruling(False, f"{change}: may be worse by more than {margin:g}")
 
 
@@ -154,7 +154,7 @@ def judge_all(rules: Sequence[AnyRule], new: Revision) -> list[Ruling]:
     mismatches = find_mismatches(new.repo, new.lock)
     if mismatches.reasons:
         remedy = "" if mismatches.foreign else "; run `dvc repro`"
-        raise cli.Unanswerable(f"the metrics are not those of the workspace: {mismatches.reasons[0]}{remedy}")
+        raise cli.Unanswerable(f"the metrics do not match the workspace: {mismatches.reasons[0]}{remedy}")
     p = read_params("evaluate", EvaluateParams, new.root / "params.yaml")
     return [judge_any(rule, new, p) for rule in rules]
 
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     def ask(repo: Any) -> int:
         rules = read_rules(Path(repo.root_dir))
         if not rules:
-            say("gate: params.yaml has no rules under `gate`; nothing was asked")
+            say("gate: params.yaml has no rules under `gate`; nothing to check")
         rulings = judge_all(rules, Revision(WORKSPACE, None, repo)) if rules else []
         for ruling in rulings:
             say(visible(f"{'pass' if ruling.passed else 'FAIL'}  {ruling.why}"))

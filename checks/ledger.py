@@ -1,4 +1,4 @@
-"""How often was a split looked at? Counts the models that were scored on it, in Git's history and DVC's experiments.
+"""How many models were scored on a split? Counts them in Git's history and DVC's experiments.
 
 Each look at a test split that is followed by a choice uses some of it up (Dwork et al. 2015, "The reusable holdout"). A
 model counts once, however often its scores were committed: a branch, a tag or an experiment that holds it is enough.

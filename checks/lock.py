@@ -1,4 +1,4 @@
-"""Does a dvc.lock belong to a tree? Compares what it records with parameters, code, data and the files in Git."""
+"""Does a dvc.lock belong to a tree? Compares it with parameters, code, data and the files in Git."""
 
 import json
 import os
@@ -89,7 +89,7 @@ class _Tree:
                     self.contents[path, md5] = self.content_changes(path, md5)
                 reasons += self.contents[path, md5]
             elif self.last_made.get(path, md5) != md5:
-                reasons.append(f"{self.short(path)}: made anew since it was read")
+                reasons.append(f"{self.short(path)}: remade since it was read")
         return reasons
 
     def content_changes(self, path: Path, md5: str) -> list[str]:
@@ -162,7 +162,7 @@ def read_sections(root: Path, *names: str) -> dict[str, Any]:
     params = read_parameters(root)
     for name in names:
         if not isinstance(params, dict) or not isinstance(params.get(name), dict):
-            raise Unanswerable(f"params.yaml: {name}: a section is expected")
+            raise Unanswerable(f"params.yaml: {name}: expected a section")
     return dict(params)
 
 

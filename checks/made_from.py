@@ -1,4 +1,4 @@
-"""Do the outputs in a dvc.lock come from the inputs beside them? Holds it to what the stages themselves wrote down."""
+"""Were the outputs in a dvc.lock made from its inputs? Compares it with the records of the stages."""
 
 import json
 import os
@@ -31,12 +31,15 @@ def find_foreign(lock: Mapping[str, Any], read: Callable[[str], str | None]) -> 
             (record,) = json.loads(text)["made_from"]
             others = _differences(entry, record, path)
         except (LookupError, TypeError, ValueError, AttributeError):
-            lines.append(f"{stage}: {path} is not what a stage writes; run {remedy}")
+            lines.append(f"{stage}: {path} was not written by a stage; run {remedy}")
             continue
         if others:
             more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
             named = ", ".join(others[:MOST_NAMED]) + more
-            lines.append(f"{stage}: dvc.lock has {named} as {path} does not: what it made is not of this; run {remedy}")
+            lines.append(
+                f"{stage}: dvc.lock and {path} differ in {named}, so its outputs were not made from these inputs; run "
+                f"{remedy}"
+            )
     return lines
 
 

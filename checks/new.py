@@ -1,11 +1,11 @@
-"""Makes a repository of one's own from this one: the code and the workflows, one's data, and no results.
+"""Makes a new project from this repository: with the code, the workflows and your data, and without results.
 
     python -m checks.new ../tickets --data tickets.csv --text ticket --label topic --keep-data dvc
 
-Not taken are tunelock's README, log, sample, results and history. The data are copied to data/own, which Git ignores:
-no `git add .` publishes them. With `--keep-data dvc`, `dvc add` tracks them, and a remote can hold them. With
-`--keep-data ignored` nobody does. Where it came from is recorded, for `python -m checks.upgrade`.
-Exit status: 0; 1 with one line on stderr when there is nothing that it can be made of, or something in its place.
+tunelock's README, log, sample, results and history stay behind. Your data are copied to data/own, which Git ignores, so
+no `git add .` publishes them. With `--keep-data dvc`, DVC tracks them (`dvc add`), and you can push them to a remote.
+With `--keep-data ignored`, nothing tracks them. The project records its origin for `python -m checks.upgrade`.
+Exit status: 0; 1 with one line on stderr if the project cannot be made.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from stages.shared.runtime.terminal import say
 
 OWN = "data/own"
 KEEP = {
-    "dvc": f"DVC tracks them (`dvc add {OWN}`): Git holds their hash, and `dvc push` copies them to your remote.",
-    "ignored": "Nobody tracks them: they are on this machine alone.",
+    "dvc": f"DVC tracks them (`dvc add {OWN}`). Git has their hash, and `dvc push` copies them to your remote.",
+    "ignored": "They are not tracked and exist only on this machine.",
 }
 README = """\
 # {title}
@@ -69,7 +69,7 @@ def make_project(source: Path, target: Path, options: argparse.Namespace) -> Non
         Unanswerable: there is something in its place, or the data are not there or lack a column.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise cli.Unanswerable(f"{target}: is there already; name a folder that is new or empty")
+        raise cli.Unanswerable(f"{target}: already exists; name a new or empty folder")
     data = check_data(options)
     commit = git(source, "rev-parse", "HEAD")
     target.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def check_data(options: argparse.Namespace) -> Path | None:
         return None
     data = Path(options.data)
     if not data.exists():
-        raise cli.Unanswerable(f"{data}: not there; name a file or a folder")
+        raise cli.Unanswerable(f"{data}: not found; name a file or a folder")
     if data.suffix in (".csv", ".tsv"):
         with data.open(encoding="utf-8-sig", newline="") as stream:
             header = next(csv.reader(stream, delimiter="\t" if data.suffix == ".tsv" else ","), [])
@@ -192,7 +192,7 @@ def ask_how_to_keep() -> str:
     """Asks whoever is at the terminal; elsewhere nothing leaves this machine."""
     if not sys.stdin.isatty():
         return "ignored"
-    say("Who is to keep your data? Git never does.")
+    say("How should your data be kept? Git never keeps them.")
     for name, meaning in KEEP.items():
         say(f"  {name}: {meaning}")
     while (answer := input("dvc or ignored? ").strip()) not in KEEP:
@@ -203,12 +203,14 @@ def ask_how_to_keep() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Makes the project, says what to do next and returns the exit status."""
     parser = cli.make_parser("new", __doc__)
-    parser.add_argument("folder", help="where the project is to be; new or empty")
-    parser.add_argument("--data", help="your data: a file, or a folder with a file for each split; copied")
+    parser.add_argument("folder", help="the folder for the project; new or empty")
+    parser.add_argument("--data", help="your data, which are copied: a file, or a folder with a file for each split")
     parser.add_argument("--text", default="text", help="the column with the text; default: text")
     parser.add_argument("--pair", help="the column with the second text, if there are two")
     parser.add_argument("--label", default="label", help="the column with the label; default: label")
-    parser.add_argument("--keep-data", choices=list(KEEP), help="who keeps your data; asked, without this")
+    parser.add_argument(
+        "--keep-data", choices=list(KEEP), help="who keeps your data; without this option, you are asked"
+    )
     options = parser.parse_args(arguments)
     options.keep_data = options.keep_data or ask_how_to_keep()
     target = Path(options.folder)

@@ -1,4 +1,4 @@
-"""The paired comparison: what a second model changes on the same examples, and whether chance alone would do as much.
+"""The paired comparison of two models on the same examples.
 
 A difference is "better" or "worse" only if a randomization test says so (`checks.swaps`) after Holm's correction over
 all that is printed, and its interval, where there is one, excludes 0. It is "equivalent" only if the whole interval

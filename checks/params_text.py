@@ -1,4 +1,4 @@
-"""Edits of a params.yaml as text: a YAML library would write its lists and nulls in another way than its owner did."""
+"""Edits params.yaml as text, because a YAML library would rewrite its lists and nulls."""
 
 import json
 import re

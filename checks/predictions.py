@@ -1,4 +1,4 @@
-"""What two revisions predicted for the same examples."""
+"""Reads the predictions of two revisions for the same examples."""
 
 import json
 from collections.abc import Collection
@@ -36,7 +36,7 @@ def same_task(old: Revision, new: Revision) -> Task:
     ]
     if any((one.problem_type, one.label_names) != (tasks[0].problem_type, tasks[0].label_names) for one in tasks):
         kinds = " against ".join(f"{one.problem_type} of {one.label_names}" for one in reversed(tasks))
-        raise Unanswerable(f"{old.name} and {new.name} have other tasks: {kinds}")
+        raise Unanswerable(f"{old.name} and {new.name} have different tasks: {kinds}")
     return tasks[0]
 
 
@@ -51,17 +51,17 @@ def read_pair(old: Revision, new: Revision, split: str) -> PairedPredictions:
     (labels, before), (others, after) = (_read_split(one, split) for one in (old, new))
     if len(labels) != len(others):
         raise Unanswerable(
-            f"{split}: {len(labels)} examples in {old.name} and {len(others)} in {new.name}: "
-            "scores on other examples do not compare"
+            f"{split}: {len(labels)} examples in {old.name} and {len(others)} in {new.name}; scores on different "
+            "examples cannot be compared"
         )
     if not np.array_equal(labels, others):
         row = int(np.flatnonzero((labels != others).reshape(len(labels), -1).any(axis=1))[0]) + 1
-        raise Unanswerable(f"{split}: {old.name} and {new.name} have other labels, first in row {row}")
+        raise Unanswerable(f"{split}: {old.name} and {new.name} have different labels, first in row {row}")
     if old.hash(RAW) != new.hash(RAW):
         rows = [read_texts(one, split)[: len(labels)] for one in (old, new)]
         changed = [row for row, (one, other) in enumerate(zip(*rows, strict=True), 1) if one != other]
         if changed:
-            raise Unanswerable(f"{split}: {old.name} and {new.name} have other texts, first in row {changed[0]}")
+            raise Unanswerable(f"{split}: {old.name} and {new.name} have different texts, first in row {changed[0]}")
     check_labels(split, labels)
     return PairedPredictions(task, labels, before, after, read_groups(new, split, len(labels)))
 
@@ -78,7 +78,7 @@ def check_labels(split: str, labels: np.ndarray) -> None:
     if np.all(labels == -1):
         raise Unanswerable(f"{split}: no labels to score against")
     if (labels == labels[0]).all():
-        raise Unanswerable(f"{split}: all examples have the same label: no score shows which model tells labels apart")
+        raise Unanswerable(f"{split}: all examples have the same label, so no score can show which model is better")
 
 
 def read_groups(revision: Revision, split: str, examples: int) -> np.ndarray | None:

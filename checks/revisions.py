@@ -1,4 +1,4 @@
-"""What a revision made: its files in Git, and its outs in DVC's cache; nothing is checked out and nothing runs."""
+"""Reads the results of a revision from Git and from DVC's cache, without a checkout or a run."""
 
 import json
 import os
@@ -70,7 +70,7 @@ class Revision:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise Unanswerable(f"{self.name}: {path} is no JSON: {error}") from None
+            raise Unanswerable(f"{self.name}: {path} is not JSON: {error}") from None
 
     @property
     def lock(self) -> dict[str, Any]:
@@ -108,7 +108,9 @@ class Revision:
         Raises:
             Unanswerable: they are nowhere.
         """
-        remedy = f"`git checkout {self.name}` and `dvc repro` make it anew" if self.commit else "run `dvc repro`"
+        remedy = (
+            f"run `git checkout {self.name}` and `dvc repro` to make it again" if self.commit else "run `dvc repro`"
+        )
         return self._find(out, self.hash(out), self.commit is None, remedy)
 
     def added_files(self, path: str, added: "AddedData") -> dict[str, Path]:
@@ -117,7 +119,7 @@ class Revision:
         Raises:
             Unanswerable: the files are nowhere, or one of them is damaged.
         """
-        return self._find(path, added.md5, True, f"`dvc push {added.file}` from where the data are makes them known")
+        return self._find(path, added.md5, True, f"`dvc push {added.file}` on a machine that has the data uploads them")
 
     def _find(self, path: str, md5: str, may_be_here: bool, remedy: str) -> dict[str, Path]:
         what = f"{self.name}: {path}"
@@ -177,23 +179,23 @@ def _read_lock(text: str, name: str, committed: bool) -> dict[str, Any]:
     Raises:
         Unanswerable: DVC did not write it so, or was killed as it did.
     """
-    remedy = "`git checkout dvc.lock` brings the committed one back"
+    remedy = "run `git checkout dvc.lock` to restore the committed one"
     if committed:
         remedy = "take dvc.lock from another commit, or delete it, and run `dvc repro`"
     broken = None
     if not text.strip():
-        broken = "empty, as when DVC was killed while it wrote it"
+        broken = "empty, perhaps because DVC was killed while it wrote it"
     elif re.search(r"^(<{7}|={7}|>{7}|\|{7})( |$)", text, re.MULTILINE):
-        broken = "left with the marks of a merge's conflict"
-        remedy = "`git checkout --ours dvc.lock`, or `--theirs`, takes one side's, and `dvc repro` makes it anew"
+        broken = "it has conflict markers of a merge"
+        remedy = "take one side with `git checkout --ours dvc.lock` or `--theirs`, then run `dvc repro`"
     else:
         try:
             content = YAML(typ="safe", pure=True).load(text)
         except YAMLError as error:
-            broken = f"no YAML ({_in_a_line(error)})"
+            broken = f"not YAML ({_in_a_line(error)})"
         else:
             broken = lock_schema_error(content) or _without_hash(content)
-            broken = broken and f"not whole ({_in_a_line(broken)})"
+            broken = broken and f"incomplete ({_in_a_line(broken)})"
     if broken:
         raise Unanswerable(f"{name}: dvc.lock is broken: {broken}; {remedy}")
     return dict(content["stages"])
@@ -223,7 +225,7 @@ def find_revision(repo: Any, name: str) -> Revision:
     commit = find_commit(repo, name)
     if commit is None:
         shallow = git(Path(repo.root_dir), "rev-parse", "--is-shallow-repository") == "true"
-        remedy = "this clone is shallow: `git fetch --unshallow` brings its history" if shallow else ""
+        remedy = "this clone is shallow: `git fetch --unshallow` fetches its history" if shallow else ""
         raise Unanswerable(
             f"no revision {name!r} in this repository; {remedy or '`git branch --all` lists its branches'}"
         )

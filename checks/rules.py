@@ -1,4 +1,4 @@
-"""The rules that params.yaml's `gate` may hold, as `checks.gate` asks them."""
+"""The rules that params.yaml's `gate` can have."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -17,8 +17,8 @@ FLIPS_AT_MOST = 0.05  # of the predictions of a split: an exported model that ch
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 ASKS = ("at_least", "at_most", "not_worse_by")
 GONE = {
-    "allowed_drop": "two scores on few examples differ by as much by chance",
-    "not_significantly_worse": "it let any model pass where the examples were too few to tell",
+    "allowed_drop": "on few examples, two scores differ by this much by chance",
+    "not_significantly_worse": "it let any model pass if there were too few examples",
 }
 
 
@@ -61,8 +61,8 @@ def read_rules(root: Path) -> list[AnyRule]:
     for index, values in enumerate(section):
         for name in GONE.keys() & values.keys():
             raise BadInput(
-                f"params.yaml: gate[{index}].{name}: is no rule any more: {GONE[name]}; use not_worse_by: 0.02, which "
-                "passes if the interval of the difference shows that the metric is worse by less than that"
+                f"params.yaml: gate[{index}].{name}: is no longer a rule: {GONE[name]}; use not_worse_by: 0.02, "
+                "which passes if the interval of the difference shows that the metric is worse by less than that"
             )
     return [read_rule(values, f"params.yaml: gate[{index}]") for index, values in enumerate(section)]
 
@@ -92,7 +92,7 @@ def read_rule(values: Mapping[Any, Any], place: str) -> AnyRule:
     if len(asked) != 1:
         raise BadInput(f"{place}: must have one of {', '.join(ASKS)}, got {' and '.join(asked) or 'none'}")
     if (rule.against is None) != (asked[0] in ("at_least", "at_most")):
-        raise BadInput(f"{place}: `against: <revision>` and not_worse_by belong together, and to no other rule")
+        raise BadInput(f"{place}: `against: <revision>` and not_worse_by must be used together, and with no other rule")
     wrong = "at_most" if greater_is_better(rule.metric) else "at_least"
     if asked[0] == wrong:
         right = "at_least" if wrong == "at_most" else "at_most"

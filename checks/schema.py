@@ -1,10 +1,10 @@
-"""Writes params.schema.json: what params.yaml may hold, for editors and for the check that every run begins with.
+"""Writes params.schema.json, the schema of params.yaml, for editors and for the check at the start of every run.
 
     python -m checks.schema
 
-It is generated from the dataclasses in which each stage declares its parameters: run it after you have changed one, or
-have added a stage. Editors that know YAML's language server complete and check params.yaml by it.
-Exit status: 0; 1 with one line on stderr when a stage has no such dataclass.
+The schema is generated from the dataclasses in which the stages declare their parameters. Run this after you change one
+or add a stage. Editors with the YAML language server use it to complete and check params.yaml.
+Exit status: 0; 1 with one line on stderr if a stage has no such dataclass.
 """
 
 import importlib
@@ -50,7 +50,9 @@ def declared(stage: str) -> type[Any]:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
-        raise cli.Unanswerable(f"{module}: no dataclass {name}; docs/architecture.md says what a stage has") from None
+        raise cli.Unanswerable(
+            f"{module}: no dataclass {name}; docs/architecture.md describes what a stage needs"
+        ) from None
 
 
 def section_of(dataclass: type[Any]) -> dict[str, Any]:

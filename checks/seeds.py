@@ -3,16 +3,15 @@
     python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]]
                           [--json | --markdown | --latex]
 
-Each seed is a DVC experiment of the workspace as it is, without what Git does not know but for the data and checkpoint
-folders, run in a folder of its own by `dvc exp run --temp`: DVC's queue for temporary folders, in the foreground, for
-`--queue` would leave a daemon behind that trains on when this program is stopped. Its name is printed, and
-`dvc exp apply <name>` restores it. No experiment is ever removed or written over, and a seed that is done is not
-trained again: not after an interruption, and not for another comparison. `-S` changes
-parameters, as for `dvc exp run`; `--against` names those of a second configuration (none: params.yaml as it is); the
-differences are taken seed by seed.
-The intervals hold both what other seeds and what other examples would do (checks/spread.py): they are about the recipe.
-Two seeds are shown without an interval and without a verdict.
-Exit status: 0 with an answer, 2 with one line on stderr when there is none, 130 for Ctrl-C.
+Each seed is a DVC experiment of the workspace as it is. It runs in a folder of its own (`dvc exp run --temp`), which
+has the files that Git tracks and your folders of data and checkpoints. (DVC's `--queue` would leave a daemon behind
+that keeps training when this program is stopped.) The name of each experiment is printed, and `dvc exp apply <name>`
+restores it. No experiment is ever removed or overwritten. A finished seed is not trained again, neither after an
+interruption nor for another comparison. `-S` changes parameters, as in `dvc exp run`. `--against` names the changes of
+a second configuration (none: params.yaml as it is), and the differences are taken seed by seed.
+The intervals cover other seeds and other examples (checks/spread.py), so they are about the recipe. Two seeds get no
+interval and no verdict.
+Exit status: 0 with an answer; 2 with one line on stderr if there is none; 130 for Ctrl-C.
 """
 
 import argparse
@@ -142,7 +141,8 @@ def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[
     root = Path(repo.root_dir)
     if git(root, "rev-parse", "--is-shallow-repository") == "true":
         raise cli.Unanswerable(
-            "this clone is shallow, and DVC keeps no experiments in one; `git fetch --unshallow` brings its history"
+            "this clone is shallow, and DVC needs its history for experiments; `git fetch --unshallow` fetches "
+            "its history"
         )
     chosen = [first] if second is None else [first, second]
     for changes in chosen:  # what is refused is so before anything is trained
@@ -179,7 +179,7 @@ def run_seed(repo: Any, seed: int, changes: list[str]) -> Revision:
     _run_experiment(root, name, [*changes, f"{SEED}={seed}"], untracked_inputs(root, params))
     commit = _experiment(root, name)
     if commit is None:
-        raise cli.Unanswerable(f"{name}: `dvc exp run` made no experiment; its own message stands above")
+        raise cli.Unanswerable(f"{name}: `dvc exp run` made no experiment; see its message above")
     return Revision(name, commit, repo)
 
 
@@ -251,7 +251,7 @@ def _run_experiment(root: Path, name: str, changes: Sequence[str], untracked: Se
         child.wait()
         raise
     if status:
-        raise cli.Unanswerable(f"{name}: `dvc exp run` failed; its own message stands above")
+        raise cli.Unanswerable(f"{name}: `dvc exp run` failed; see its message above")
 
 
 def _die_with_parent() -> None:
@@ -271,11 +271,11 @@ def untracked_inputs(root: Path, params: Mapping[str, Any]) -> list[str]:
     for key in ("dataset_files", "checkpoint_files"):
         name = params["download"].get(key)
         if not isinstance(name, str):
-            raise cli.Unanswerable(f"download.{key}: a path is expected, got {name!r}")
+            raise cli.Unanswerable(f"download.{key}: expected a path, got {name!r}")
         if Path(os.path.normpath(name)).parts[:1] == ("..",):
             raise cli.Unanswerable(
-                f"download.{key}: {name!r} leads out of the project, and a seed runs in another folder; "
-                "give the absolute path"
+                f"download.{key}: {name!r} is outside the project, and each seed runs in another folder; give the "
+                "absolute path"
             )
         if not Path(name).is_absolute():
             names.append(name)
@@ -410,12 +410,12 @@ def summarize(
     table = evidence.values.get((split, metric))
     withheld = evidence.missing.get(split) or evidence.missing.get(f"{split} {metric}")
     if len(values) < FEWEST_SEEDS:
-        withheld = f"{len(values)} seeds say too little of how seeds differ; {FEWEST_SEEDS} are the least"
+        withheld = f"{len(values)} seeds are too few to estimate their variation; the minimum is {FEWEST_SEEDS}"
     if withheld is not None or table is None:
         return MeanOfSeeds(mean, deviation, None, None, None, None, withheld or "no logits")
     spread = spread_of_mean(table)
     if spread.error == 0 and not difference:
-        return MeanOfSeeds(mean, deviation, None, None, 0.0, 0.0, "no seed and no example scores otherwise than others")
+        return MeanOfSeeds(mean, deviation, None, None, 0.0, 0.0, "all seeds and all examples have the same score")
     lowest, highest = score_range(metric)
     if difference:
         lowest, highest = lowest - highest, highest - lowest
@@ -429,7 +429,7 @@ def _metrics(runs: Sequence[SeedRun]) -> list[tuple[str, str]]:
         [(split, name) for split in run.scores for name in run.scores[split] if name != "examples"] for run in runs
     ]
     if any(names != found[0] for names in found):
-        raise cli.Unanswerable("the runs were scored on other splits or by other metrics, which do not compare")
+        raise cli.Unanswerable("the runs were scored on different splits or metrics and cannot be compared")
     return found[0]
 
 
@@ -540,9 +540,9 @@ def _seeds(options: argparse.Namespace) -> list[int]:
     try:
         seeds = [int(part) for part in options.seeds.split(",")] if options.seeds else list(range(1, options.count + 1))
     except ValueError:
-        raise cli.Unanswerable(f"--seeds: whole numbers like 1,2,3 are expected, got {options.seeds!r}") from None
+        raise cli.Unanswerable(f"--seeds: expected whole numbers like 1,2,3, got {options.seeds!r}") from None
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise cli.Unanswerable("a spread takes at least two seeds, each of them once")
+        raise cli.Unanswerable("give at least two different seeds")
     return seeds
 
 
@@ -550,7 +550,7 @@ def _checked(changes: Sequence[str]) -> list[str]:
     for change in changes:
         key, equals, _ = change.partition("=")
         if not equals or "." not in key or key == SEED:
-            raise cli.Unanswerable(f"{change!r}: section.key=value is expected, and {SEED} comes from --seeds")
+            raise cli.Unanswerable(f"{change!r}: expected section.key=value, and {SEED} comes from --seeds")
     return list(changes)
 
 
@@ -575,7 +575,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return cli.answer("seeds", ask)
     except KeyboardInterrupt:
-        warn("seeds: interrupted; the same command goes on from here")
+        warn("seeds: interrupted; run the same command to continue")
         return 130
 
 

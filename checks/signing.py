@@ -1,4 +1,4 @@
-"""Ed25519 keys and DSSE envelopes: who has signed a file, checked without a network.
+"""Ed25519 keys and DSSE envelopes: who signed a file, checked offline.
 
 The envelope is that of https://github.com/secure-systems-lab/dsse, protocol 1.0: a few lines over `cryptography`, which
 DVC brings along. A library of its own would bring more code to trust than it saves.
@@ -74,12 +74,12 @@ def read_private_key(file: Path) -> Ed25519PrivateKey:
         key = load(content, None)
     except TypeError:
         raise BadInput(
-            f"{file}: the key has a passphrase, which is not asked for here; take one without: {NEW_KEY}"
+            f"{file}: the key has a passphrase, which is not supported; use a key without one: {NEW_KEY}"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise BadInput(f"{file}: no private key in OpenSSH's format or in PEM; {NEW_KEY}") from None
+        raise BadInput(f"{file}: not a private key in OpenSSH's format or in PEM; {NEW_KEY}") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise BadInput(f"{file}: a key of another kind than Ed25519; {NEW_KEY}")
+        raise BadInput(f"{file}: not an Ed25519 key; {NEW_KEY}")
     return key
 
 
@@ -99,7 +99,7 @@ def make_key_pair(file: Path) -> Signer:
             stream.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         public.write_text(f"{signer.line}\n", encoding="utf-8")
     except FileExistsError:
-        raise BadInput(f"{file}: it or {public.name} exists, and is not overwritten; name another file") from None
+        raise BadInput(f"{file}: it or {public.name} already exists; name another file") from None
     except OSError as error:
         raise BadInput(f"{file}: cannot be written: {error.strerror}") from None
     return signer
@@ -114,15 +114,15 @@ def read_signers(file: Path, shown: str) -> dict[bytes, Signer]:
     Raises:
         BadInput: it cannot be read, or a line is no public key of Ed25519. The line is not shown: it may be a secret.
     """
-    expected = "a line `ssh-ed25519 AAAA... name`, as a .pub file of ssh-keygen has it, is expected"
+    expected = "expected a line `ssh-ed25519 AAAA... name`, as in a .pub file of ssh-keygen"
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise BadInput(f"{shown}: not found; it lists the keys that are trusted: for each {expected}") from None
+        raise BadInput(f"{shown}: not found; this file lists the trusted keys; for each key, {expected}") from None
     except OSError as error:
         raise BadInput(f"{shown}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{shown}: no text in UTF-8; for each key {expected}") from None
+        raise BadInput(f"{shown}: not UTF-8 text; for each key, {expected}") from None
     signers: dict[bytes, Signer] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split(maxsplit=2)

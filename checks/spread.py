@@ -1,4 +1,4 @@
-"""A metric over several seeds: how sure its mean is, given that other seeds and other examples could have been drawn.
+"""The mean of a metric over several seeds, with an interval over seeds and examples.
 
 A score varies with the seed and with the examples. The spread over seeds alone says nothing of other examples, however
 many seeds there are: an interval from it shrinks around what these very examples happen to say. So both are drawn:

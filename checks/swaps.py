@@ -1,4 +1,4 @@
-"""Could chance alone make two models differ by as much? Randomization tests, which need no large sample.
+"""Randomization tests: could chance alone explain the difference of two models? They need no large sample.
 
 Were two models alike, either could as well have given the other's answer to an example. So the answers of the two are
 swapped or not, example by example, by a coin, and it is counted how often the metric then differs by as much as it does

@@ -1,11 +1,12 @@
-"""Brings a newer tunelock into a project that `checks.new` made, and says which stages will run again.
+"""Merges a newer tunelock into a project that `checks.new` made, and says which stages will run again.
 
     python -m checks.upgrade [--to v2] [--upstream URL]
 
-What changed there since the commit in .tunelock.json is merged into your files, as Git merges a branch. params.yaml
-keeps your values and gets the keys that are new, with their comments. Nothing is committed: `git diff --cached` shows
-it, and `git reset --hard` undoes it.
-Exit status: 0 merged, or nothing is newer; 1 merged, but files need a hand; 2 and one line on stderr when it cannot.
+The changes of tunelock since the commit in .tunelock.json are merged into your files, as Git merges a branch.
+params.yaml keeps your values and gets the new keys, with their comments. Nothing is committed: `git diff --cached`
+shows the changes, and `git reset --hard` undoes them.
+Exit status: 0 if merged or already up to date; 1 if merged with conflicts that you must resolve; 2 with one line on
+stderr if it cannot merge.
 """
 
 import os
@@ -35,9 +36,9 @@ def upgrade(root: Path, upstream: str | None, to: str) -> list[str] | None:
     """
     origin = read_origin(root)
     if origin is None:
-        raise cli.Unanswerable(f"{RECORD}: not there; only a project that `python -m checks.new` made is upgraded")
+        raise cli.Unanswerable(f"{RECORD}: not found; only a project made by `python -m checks.new` can be upgraded")
     if git(root, "status", "--porcelain", "--untracked-files=no"):
-        raise cli.Unanswerable("there are changes that are not committed; commit them, so that this can be undone")
+        raise cli.Unanswerable("there are uncommitted changes; commit them first, so that you can undo the upgrade")
     source = upstream or origin.upstream
     git(root, "fetch", "--quiet", "--no-tags", source, to)
     new = git(root, "rev-parse", "FETCH_HEAD^{commit}")
@@ -46,7 +47,7 @@ def upgrade(root: Path, upstream: str | None, to: str) -> list[str] | None:
     try:
         git(root, "cat-file", "-e", f"{origin.commit}^{{commit}}")
     except cli.Unanswerable:
-        raise cli.Unanswerable(f"{source}: has no commit {origin.commit}, which this project came from") from None
+        raise cli.Unanswerable(f"{source}: has no commit {origin.commit}, from which this project was made") from None
     trees = [code_tree(root, commit, OWNED) for commit in (origin.commit, new)]
     base = git(root, "commit-tree", trees[0], "-m", "before", **NOBODY)
     newer = git(root, "commit-tree", trees[1], "-p", base, "-m", "after", **NOBODY)
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         root = Path(repo.root_dir)
         conflicts = upgrade(root, options.upstream, options.to)
         if conflicts is None:
-            say("upgrade: nothing is newer")
+            say("upgrade: already up to date")
             return 0
         say(f"upgrade: merged; `git diff --cached` shows it, `git reset --hard` undoes it. {RECORD} has the commit.")
         if conflicts:

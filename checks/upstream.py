@@ -1,4 +1,4 @@
-"""What a project of one's own takes from tunelock: the code, without tunelock's own documents, results and data."""
+"""What a new project takes from tunelock: the code, without tunelock's own documents, results and data."""
 
 import json
 import os

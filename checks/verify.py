@@ -5,11 +5,11 @@
     python -m checks.verify [REVISION] --check-attestation FILE [--trusted-keys FILE]
     python -m checks.verify --make-key FILE
 
-Exit status: 0 identical, equal or within tolerance; 1 beyond tolerance, or within it under --exact; 2 for a question
-that cannot be answered. Where train and predict compute portably and the two environments are equal, a tolerance is no
-excuse: --exact holds. What is in no cache and no remote is judged by the metrics, which are in Git.
-With --quick nothing is trained: do the lock, metrics, params and code belong together?
-With --attest the answer is also written as a statement that others can check offline (docs/attestations.md).
+Exit status: 0 if identical, equal or within tolerance; 1 if beyond tolerance, or within it under --exact; 2 if there is
+no answer. If train and predict use portable arithmetic and both environments are equal, there is no tolerance, as with
+--exact. Artifacts that are in no cache and no remote are judged by the metrics, which are in Git.
+--quick trains nothing. It checks that lock, metrics, params and code belong together.
+--attest also writes the answer as a statement that others can check offline (docs/attestations.md).
 """
 
 import json
@@ -111,9 +111,7 @@ def verify(revision: Revision, tolerance: Tolerance) -> Reproduction:
         kept_variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         environment = kept_variables | cli.own_programs_first() | {"DVC_NO_ANALYTICS": "1"}
         if subprocess.run(command, cwd=clone, env=environment, stdout=sys.stderr).returncode:
-            raise cli.Unanswerable(
-                f"{revision.name}: `dvc repro` failed in a clean clone; its own message stands above"
-            )
+            raise cli.Unanswerable(f"{revision.name}: `dvc repro` failed in a clean clone; see its message above")
         with Repo(str(clone)) as repo:
             new_lock = Revision(WORKSPACE, None, repo).lock
         stages = []
@@ -324,10 +322,10 @@ def main(arguments: list[str]) -> int:
     """Answers on stdout and returns the exit status."""
     parser = cli.make_parser("verify", __doc__)
     parser.add_argument("revision", nargs="?", default="HEAD", help="what to reproduce (default: HEAD)")
-    parser.add_argument("--exact", action="store_true", help="a difference within tolerance fails too")
+    parser.add_argument("--exact", action="store_true", help="a difference within tolerance also fails")
     parser.add_argument("--quick", action="store_true", help="train nothing: do lock, metrics, params and code agree?")
     parser.add_argument(
-        "--dirty", action="store_true", help="go on though the working tree has changes: they are not seen"
+        "--dirty", action="store_true", help="run although the working tree has changes, and ignore them"
     )
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown})
     attesting.add_options(parser)
@@ -344,7 +342,7 @@ def main(arguments: list[str]) -> int:
             if workspace.text(LOCK_FILE) is not None:
                 workspace.lock  # noqa: B018  (where it is broken, that is what to say)
             raise cli.Unanswerable(
-                "the working tree has changes that a clone would not see; commit them, or say --dirty"
+                "the working tree has changes that a clone would not see; commit them, or use --dirty"
             )
         revision = find_revision(repo, options.revision)
         if options.quick:

@@ -1,11 +1,11 @@
-"""What would `dvc repro` run, and why? Says so before anything runs.
+"""What would `dvc repro` run, and why? Answers before anything runs.
 
     python -m checks.why
 
-A line for each stage in the order in which `dvc repro` comes by, with the time of its last run; below it, what changed.
-Then a line for each stage whose outputs were made from other inputs than dvc.lock says, as after some merges; DVC takes
-it for up to date.
-Exit status: 0 when it can answer; 1 with one line on stderr when it cannot.
+It prints one line per stage, in the order of `dvc repro`, with the time of the last run, and below it what changed.
+Then it prints one line for each stage whose outputs were made from other inputs than dvc.lock says, as after some
+merges. DVC takes such a stage to be up to date.
+Exit status: 0 with an answer; 1 with one line on stderr if there is none.
 """
 
 import json
@@ -93,7 +93,7 @@ def changed_inputs(stage: Any, changes: Mapping[str, Any], pending: list[Any], r
             continue
         if holder(dep, restored):
             is_same = coming_hash(dep, restored) == dep.hash_info
-            lines += [] if is_same else [f"{dep}: as restored, not what it last read"]
+            lines += [] if is_same else [f"{dep}: restored, and different from what it last read"]
         elif what := changes.get("changed deps", {}).get(str(dep)):
             content = changed_params if dep in stage.params else changed_content
             lines += content(dep) or [f"{dep}: changed"] if dep.exists and dep.hash_info else [_state(dep, what)]

@@ -146,7 +146,7 @@ def test_data_that_are_nowhere_or_damaged_are_one_line(
     assert ask(capfd) == (
         2,
         "verify: HEAD: source is neither in the cache nor in a remote; "
-        "`dvc push source.dvc` from where the data are makes them known\n",
+        "`dvc push source.dvc` on a machine that has the data uploads them\n",
     )
     write(project, "source.dvc", "outs: a\n")
     project.commit("a broken .dvc file")

@@ -200,7 +200,7 @@ def test_a_model_trains_goes_on_predicts_and_is_ready_for_use(family: str, tmp_p
 def test_a_model_that_sees_the_padding_is_refused_before_it_is_trained(family: str, tmp_path: Path) -> None:
     make(family, tmp_path / "checkpoint")
     facts = survey(tmp_path)
-    assert facts["stage"] == "train" and "gives other logits where a text is padded (by " in facts["line"]
+    assert facts["stage"] == "train" and "gives other logits if a text is padded (by " in facts["line"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -266,7 +266,7 @@ def test_a_decoder_that_cannot_tell_padding_from_text_is_refused(
 
 def test_a_row_without_any_token_is_refused(tmp_path: Path, sample_rows: list[dict[str, str]]) -> None:
     sample_rows[3] |= {"sentence1": "", "sentence2": ""}  # GPT-2 puts nothing around a text
-    with pytest.raises(BadInput, match="row 4 of the train split has an empty text, and the tokenizer adds no token"):
+    with pytest.raises(BadInput, match="row 4 of the train split has an empty text, and the tokenizer adds no special"):
         Run(tmp_path, gpt2(tmp_path / "checkpoint", "<pad>", 1), sample_rows)
 
 

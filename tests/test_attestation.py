@@ -111,14 +111,14 @@ def enveloped(**fields: Any) -> str:
 
 
 SIGNED_ONLY = "signed, but not a statement as `checks.verify --attest` writes it"
-EDITED = "edited: the signature does not fit, though it names bob"
+EDITED = "edited: the signature does not match, although it names bob"
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (by(ADA), "signed by ada, whose key counts already in 1"),
-        (by(ADA, builder="https://example.org/bob"), "signed by ada, whose key counts already in 1"),
+        (by(ADA), "signed by ada, whose key already counts in 1"),
+        (by(ADA, builder="https://example.org/bob"), "signed by ada, whose key already counts in 1"),
         (
             json.dumps(json.loads(by(ADA)) | {"signatures": json.loads(by(ADA))["signatures"] * 2}),
             "signed by ada, whose",
@@ -151,7 +151,7 @@ EDITED = "edited: the signature does not fit, though it names bob"
         (json.dumps(sign_envelope(b"\xff", PAYLOAD_TYPE, BOB)), "not JSON"),
         (
             json.dumps(sign_envelope(b"{}", "application/json", BOB)),
-            "its payloadType is 'application/json', 'application/vnd.in-toto+json' is expected",
+            "its payloadType is 'application/json', expected 'application/vnd.in-toto+json'",
         ),
         (enveloped(payload="?"), "its payload is no base64"),
         (enveloped(payload=None), "its payload is no base64"),
@@ -180,7 +180,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_where_keys_contradict_each_other_the_larger_side_counts(tmp_path: Path) -> None:
-    other = "the SHA-256 of what it rebuilt is not what most keys say"
+    other = "its SHA-256 hashes differ from those of most keys"
     assert counted(tmp_path, by(BOB, of_other_bytes), by(ADA)) == Count([], [f"1: {other}", f"2: {other}"])
     found = counted(tmp_path, by(BOB, of_other_bytes), by(ADA), by(EVE), eve=EVE)
     assert found == Count(["ada (2)", "eve (3)"], [f"1: {other}"])
@@ -219,7 +219,7 @@ def key_file(file: Path, key: Any = ADA, form: PrivateFormat = OPENSSH, password
 @pytest.mark.parametrize("form", [PEM, OPENSSH])
 def test_keys_as_ssh_keygen_and_openssl_write_them_are_read(form: PrivateFormat, tmp_path: Path) -> None:
     assert signer_of(read_private_key(key_file(tmp_path / "key", form=form))) == signer_of(ADA)
-    with pytest.raises(BadInput, match="key: a key of another kind than Ed25519; `ssh-keygen -t ed25519"):
+    with pytest.raises(BadInput, match="key: not an Ed25519 key; `ssh-keygen -t ed25519"):
         read_private_key(key_file(tmp_path / "key", ec.generate_private_key(ec.SECP256R1()), form))
 
 
@@ -228,7 +228,7 @@ def test_a_key_with_a_passphrase_is_told(tmp_path: Path) -> None:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "hidden", "-f", str(tmp_path / "key")]
     subprocess.run(command, check=True)
     for name in ("key.pem", "key"):
-        with pytest.raises(BadInput, match=f"{name}: the key has a passphrase, which is not asked for here; "):
+        with pytest.raises(BadInput, match=f"{name}: the key has a passphrase, which is not supported; "):
             read_private_key(tmp_path / name)
 
 
@@ -238,7 +238,7 @@ def test_what_is_no_private_key_is_told(tmp_path: Path) -> None:
     header = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
     for content in (b"", b"\xff", signer_of(ADA).line.encode(), header, header + b"AAAA"):
         (tmp_path / "key").write_bytes(content)
-        with pytest.raises(BadInput, match="key: no private key in OpenSSH's format or in PEM"):
+        with pytest.raises(BadInput, match="key: not a private key in OpenSSH's format or in PEM"):
             read_private_key(tmp_path / "key")
 
 
@@ -253,7 +253,7 @@ def test_a_new_key_is_its_owners_alone_and_overwrites_none(tmp_path: Path) -> No
     for name in ("ada", "ada.pub"):
         (tmp_path / name).rename(tmp_path / "kept")
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        with pytest.raises(BadInput, match=r"ada: it or ada\.pub exists, and is not overwritten"):
+        with pytest.raises(BadInput, match=r"ada: it or ada\.pub already exists; name another"):
             attesting.make_key(file, tmp_path / "project")
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
         (tmp_path / "kept").rename(tmp_path / name)
@@ -263,7 +263,7 @@ def test_a_new_key_is_not_put_where_a_commit_takes_it_along(tmp_path: Path) -> N
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_text(".scratch/\n")
     (tmp_path / ".scratch").mkdir()
-    with pytest.raises(BadInput, match="is in the repository, where a commit takes it along; name a file elsewhere"):
+    with pytest.raises(BadInput, match="is in the repository, where a commit could include it; name a file elsewhere"):
         attesting.make_key(tmp_path / "key", tmp_path)
     assert attesting.make_key(tmp_path / ".scratch" / "key", tmp_path) == 0
 
@@ -279,7 +279,7 @@ def test_the_list_of_trusted_keys_is_read_and_never_shown(tmp_path: Path) -> Non
             read_signers(file, "keys")
         assert "secret" not in str(caught.value)
     file.write_bytes(b"\xff")
-    with pytest.raises(BadInput, match="keys: no text in UTF-8"):
+    with pytest.raises(BadInput, match="keys: not UTF-8 text"):
         read_signers(file, "keys")
 
 
@@ -368,7 +368,7 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path) -> None:
         prepare(key, key)
     for path in ("/srv/texts", "../texts"):
         lock = LOCK | {"download": {"cmd": "x", "deps": [{"path": path, "md5": "0" * 32}]}}
-        with pytest.raises(BadInput, match=f"--attest: dvc.lock names {path}, which lies outside of the project"):
+        with pytest.raises(BadInput, match=f"--attest: dvc.lock names {path}, which is outside the project"):
             prepare(file, lock=lock)
     assert not file.exists()
 

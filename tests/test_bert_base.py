@@ -126,7 +126,7 @@ def test_nothing_but_what_a_model_is_loaded_from_is_asked_for(ran: Ran) -> None:
 
 def test_a_killed_training_of_it_ends_with_the_uninterrupted_ones_bytes(ran: Ran) -> None:
     killed, whole = ran.said
-    assert "train: going on from step" in killed and "train: going on from step" not in whole
+    assert "train: resuming from step" in killed and "train: resuming from step" not in whole
     assert ran.again[0] == "train"
     for name in ran.again:
         assert ran.stages[0][name] == ran.stages[1][name], name

@@ -294,19 +294,19 @@ def both(damage: Damage) -> Damage:
         pytest.param(
             "last",
             lambda last: flip(last / WEIGHTS),
-            f"checkpoint-12/{WEIGHTS} is not what was written: set aside, going on from step 5",
+            f"checkpoint-12/{WEIGHTS} is not what was written: set aside, resuming from step 5",
             id="weights",
         ),
         pytest.param(
             "best",
             lambda last: flip(last / "optimizer.pt", 5000),
-            "checkpoint-12/optimizer.pt is not what was written: set aside, going on from step 5",
+            "checkpoint-12/optimizer.pt is not what was written: set aside, resuming from step 5",
             id="optimizer",
         ),
         pytest.param(
             "last",
             lambda last: (last / "rng_state.pth").unlink(),
-            "checkpoint-12/rng_state.pth is missing: set aside, going on from step 5",
+            "checkpoint-12/rng_state.pth is missing: set aside, resuming from step 5",
             id="random numbers",
         ),
         pytest.param(

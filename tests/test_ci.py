@@ -85,7 +85,7 @@ def test_the_workflow_of_a_pull_request_runs_step_by_step_in_a_shallow_clone(
     assert "**compare origin/main" in summary and "| accuracy | primary |" in summary and "flip" in summary
     assert "## Gate: no rules" in summary
     assert "- ran here: train, predict" in summary  # the branch's results were not pushed
-    assert "- the remote lacks data/predictions" in summary and "run `dvc push` where it was made" in summary
+    assert "- the remote lacks data/predictions" in summary and "run `dvc push` on the machine that made it" in summary
     assert "- the report: the artifact below" in summary
     assert clone.run("git", "status", "--porcelain").stdout == ""  # not even a cached environment
 

@@ -116,7 +116,7 @@ def test_a_logit_that_is_not_finite_is_refused(predicted: Project, capsys: pytes
         logits[row, 0] = number
         predicted.run("git", "checkout", "--quiet", "main")
         branch(predicted, f"broken-{row}", LABELS, logits)
-        expected = f"workspace: validation: logits that are not finite, in row {row + 1}; the training diverged"
+        expected = f"workspace: validation: non-finite logits in row {row + 1}; the training diverged"
         assert expected in refusal(capsys, "main")
 
 
@@ -135,7 +135,7 @@ def test_it_is_said_which_examples_two_different_words_come_from(
     assert 50 < share < 99
     assert compare.main(["main"]) == 0
     expected = (
-        f"accuracy and loss are told apart differently: {share:.0f} % of the change in loss comes from the 5 examples "
+        f"the verdicts on accuracy and loss differ: {share:.0f} % of the change in loss comes from the 5 examples "
         "that flipped, which are all that the other metrics see"
     )
     assert expected in capsys.readouterr().out
@@ -283,7 +283,7 @@ def test_equal_predictions_say_what_they_leave_open(predicted: Project, capsys: 
     assert all(row.endswith("  cannot be told apart") for row in rows.values()) and len(rows) == 2
     assert "  +0.0000  " in rows["accuracy"] and "  [-0.0188, +0.0188]  " in rows["accuracy"]  # Tango's, of no flips
     assert "McNemar's exact test: p = 1" in out
-    assert "no flip here; of new examples up to 1.5 % may flip" in out  # 3 / 200
+    assert "no prediction flipped; on new examples, up to 1.5 % may flip" in out  # 3 / 200
 
 
 @pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
@@ -313,13 +313,13 @@ def test_what_cannot_be_compared_is_one_line(predicted: Project, capsys: pytest.
     assert "no revision 'nope' in this repository" in refusal(capsys, "nope")
     cases: dict[str, tuple[tuple[np.ndarray, np.ndarray], dict[str, Any], str]] = {
         "fewer": ((LABELS[:150], logits[:150]), {}, "validation: 200 examples in main and 150 in workspace"),
-        "labels": ((1 - LABELS, logits), {}, "main and workspace have other labels, first in row 1"),
+        "labels": ((1 - LABELS, logits), {}, "main and workspace have different labels, first in row 1"),
         "texts": (
             (LABELS, logits),
             {"texts": ["text 1", *(f"other {row}" for row in range(199))]},
-            "main and workspace have other texts, first in row 2",
+            "main and workspace have different texts, first in row 2",
         ),
-        "names": ((LABELS, logits), {"label_names": ["a", "b"]}, "main and workspace have other tasks"),
+        "names": ((LABELS, logits), {"label_names": ["a", "b"]}, "main and workspace have different tasks"),
     }
     for name, (arrays, more, line) in cases.items():
         predicted.run("git", "checkout", "--quiet", "main")
@@ -416,7 +416,7 @@ def test_it_is_said_how_many_models_a_split_was_scored_for(
     branch(predicted, "better", LABELS, logits_of(LABELS, range(30, 50)))
     branch(predicted, "third", LABELS, logits_of(LABELS, range(60)))
     assert compare.main(["main", "better"]) == 0
-    assert "\nvalidation has been looked at for 3 models (Git, DVC's experiments)\n" in capsys.readouterr().out
+    assert "\nvalidation has been used to score 3 models (in Git and DVC's experiments)\n" in capsys.readouterr().out
     assert answer(capsys, "main", "better")["looks"] == {"validation": 3}
 
 
@@ -434,7 +434,7 @@ def test_examples_of_one_group_are_drawn_and_swapped_together(
     assert together["differences"][0]["p_value"] == pytest.approx(1.0)
     assert together["differences"][1]["withheld"] == "17 groups; an interval takes 20"
     assert compare.main(["main", "grouped"]) == 0
-    assert "the examples come in 17 groups, which are drawn and swapped whole" in capsys.readouterr().out
+    assert "the examples come in 17 groups, which are resampled and swapped as a whole" in capsys.readouterr().out
 
 
 @pytest.mark.exhaustive

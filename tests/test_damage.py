@@ -131,7 +131,7 @@ def test_what_comes_damaged_from_a_remote_is_named_and_not_kept(
         shutil.rmtree(cache, ignore_errors=True)
         status, said, error = ask(compare.main, ["main", "better"], capsys)
         assert (status, said) == (2, "") and error.count("\n") == 1
-        assert f"its object {''.join(damaged.parts[2:])} came damaged from the remote, and is not kept" in error
+        assert f"its object {''.join(damaged.parts[2:])} arrived damaged from the remote and was discarded" in error
         assert not (cache / damaged).exists()
         flip(remote / damaged)  # mended there
     assert ask(compare.main, ["main", "better"], capsys)[0] == 0

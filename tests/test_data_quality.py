@@ -64,9 +64,9 @@ def test_the_same_pair_in_two_splits_is_named_with_three_rows(
     ]
     rows = "validation row 2 = train row 1, validation row 3 = train row 2, validation row 4 = train row 3, ..."
     warned = capsys.readouterr().err
-    assert f"warning: 4 of 5 validation examples are in train too ({rows})" in warned
-    assert "warning: 1 of 1 test examples are in validation too (test row 1 = validation row 2)" in warned
-    with pytest.raises(BadInput, match=r"are in train too; remove them, or set download.on_leakage to warn"):
+    assert f"warning: 4 of 5 validation examples are also in train ({rows})" in warned
+    assert "warning: 1 of 1 test examples are also in validation (test row 1 = validation row 2)" in warned
+    with pytest.raises(BadInput, match=r"are also in train; remove them, or set download.on_leakage to warn"):
         run_download(on_leakage="error")
 
 

@@ -24,9 +24,7 @@ def in_no_fixed_order() -> None:
 @pytest.mark.usefixtures("deterministic")
 def test_what_a_gpu_computes_in_no_fixed_order_is_refused_in_a_line() -> None:
     with (
-        pytest.raises(
-            BadInput, match=r"^\S+.* gives other bits in each run on a GPU, and this model needs it; set exe"
-        ),
+        pytest.raises(BadInput, match=r"^\S+.* is not deterministic on a GPU, and this model needs it; set exe"),
         explain_nondeterminism(),
     ):
         in_no_fixed_order()

@@ -82,7 +82,7 @@ BAD = {
     "a number of more than 32 bits": (
         {"train": [("x", "y", 1), ("v", "w", 1e39)], "validation": PAIRS},
         {"problem_type": "regression"},
-        r"train.csv: row 2: label 1e\+39 is not a finite number of 32 bits; correct the row",
+        r"train.csv: row 2: label 1e\+39 is not a finite 32-bit number; correct the row",
     ),
     "a class that is too large a number": (
         {"train": [("x", "y", 1), ("v", "w", 10**20)], "validation": PAIRS},
@@ -102,7 +102,7 @@ BAD = {
     "fractions that leave nothing": (
         {"train": PAIRS},
         {"validation_fraction": 0.5, "test_fraction": 0.5},
-        r"download: validation_fraction 0.5, test_fraction 0.5 leave nothing of train; together they must be below 1",
+        r"download: validation_fraction 0.5, test_fraction 0.5 leave no rows for train; together they must be below 1",
     ),
     "files of the splits of GLUE": (
         {},
@@ -123,7 +123,7 @@ BAD = {
     "a fraction for a split that exists": (
         {"train": PAIRS, "validation": PAIRS},
         {"validation_fraction": 0.5},
-        r"download.validation_fraction: the data has a validation split already; set it to null",
+        r"download.validation_fraction: the data already have a validation split; set it to null",
     ),
     "an unknown source": (
         {"train": PAIRS, "validation": PAIRS},

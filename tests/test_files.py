@@ -37,7 +37,7 @@ def test_what_download_wrote_can_be_read_again(kind: str, run_download: Callable
     (tmp_path / "raw").rename(tmp_path / "written")
     names = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
     if kind == "sets":
-        with pytest.raises(BadInput, match="3 entries, each 0 or 1: one for each label; name these 3 labels"):
+        with pytest.raises(BadInput, match="3 entries, each 0 or 1; give the names of these 3 labels"):
             run_download(**changes, **names, dataset_files=str(tmp_path / "written"))
         changes = changes | {"label_names": ["a", "b", "c"]}
     second = run_download(**changes, **names, dataset_files=str(tmp_path / "written"))

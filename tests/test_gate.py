@@ -43,7 +43,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_without_rules_nothing_is_asked(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(capsys) == (0, ["gate: params.yaml has no rules under `gate`; nothing was asked"])
+    assert answer(capsys) == (0, ["gate: params.yaml has no rules under `gate`; nothing to check"])
 
 
 def test_each_rule_has_a_line_and_one_failure_is_enough(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,10 +56,10 @@ def test_each_rule_has_a_line_and_one_failure_is_enough(predicted: Project, caps
     status, lines = answer(capsys)
     assert status == 1
     assert lines[:2] == [
-        "pass  validation accuracy 0.8000, at least 0.8 is asked",
-        "FAIL  validation accuracy 0.8000, at least 0.81 is asked",
+        "pass  validation accuracy 0.8000, required: at least 0.8",
+        "FAIL  validation accuracy 0.8000, required: at least 0.81",
     ]
-    assert lines[2].startswith("pass  validation loss 0.") and lines[2].endswith(", at most 0.9 is asked")
+    assert lines[2].startswith("pass  validation loss 0.") and lines[2].endswith(", required: at most 0.9")
 
 
 def against(metric: str, margin: float, revision: str = "main") -> str:
@@ -95,9 +95,7 @@ def test_too_few_examples_fail_and_it_is_said_what_they_could_show(
     ask(predicted, against("accuracy", 0.01))
     status, (line,) = answer(capsys)
     assert status == 1
-    assert re.search(
-        r"-0.0050 \[-0.0\d+, \+0.0\d+\] against main: too few examples to say: n = 200 could show 0.0", line
-    )
+    assert re.search(r"-0.0050 \[-0.0\d+, \+0.0\d+\] against main: too few examples: n = 200 could show 0.0", line)
 
 
 def test_five_of_twenty_lost_do_not_pass(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +119,7 @@ def test_where_nothing_flips_the_number_of_examples_decides(
     ask(predicted, against("accuracy", 0.02))
     status, (line,) = answer(capsys)
     assert (status == 0) == passes
-    assert passes or f"too few examples to say: n = {examples} could show 0." in line
+    assert passes or f"too few examples: n = {examples} could show 0." in line
 
 
 @pytest.mark.parametrize("metric", ["f1", "loss"])
@@ -131,7 +129,7 @@ def test_no_flip_is_no_free_pass_for_other_metrics(
     branch(predicted, "same", LABELS, logits_of(LABELS, range(40)) * np.float32(1 + 1e-6))
     ask(predicted, against(metric, 0.002))
     status, (line,) = answer(capsys)
-    assert status == 1 and "too few examples to say: n = 200 could show 0.0" in line
+    assert status == 1 and "too few examples: n = 200 could show 0.0" in line
 
 
 def test_the_very_same_model_is_not_worse_than_itself(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,9 +144,7 @@ def test_a_loss_that_few_mistakes_carry_is_not_judged(predicted: Project, capsys
     branch(predicted, "other", LABELS, logits_of(LABELS, range(11)))
     ask(predicted, against("loss", 0.5))
     status, (line,) = answer(capsys)
-    assert status == 1 and line.endswith(
-        "too few examples to say: 12 wrong answers carry the loss; its interval takes 20"
-    )
+    assert status == 1 and line.endswith("no verdict: 12 wrong answers carry the loss; its interval takes 20")
 
 
 def test_a_tag_is_a_reference_that_does_not_drift(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,9 +172,7 @@ def test_logits_that_are_not_finite_are_not_judged(predicted: Project, capsys: p
     logits[7, 1] = np.nan
     branch(predicted, "broken", LABELS, logits)
     ask(predicted, against("accuracy", 0.1))
-    assert refusal(capsys).startswith(
-        "workspace: validation: logits that are not finite, in row 8; the training diverged"
-    )
+    assert refusal(capsys).startswith("workspace: validation: non-finite logits in row 8; the training diverged")
 
 
 def test_a_score_that_is_no_number_fails(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +184,7 @@ def test_a_score_that_is_no_number_fails(predicted: Project, capsys: pytest.Capt
         "{split: validation, metric: loss, at_most: 1}",
     )
     status, lines = answer(capsys)
-    assert status == 1 and lines[1] == "FAIL  validation loss is -inf in metrics/metrics.json, which is no score"
+    assert status == 1 and lines[1] == "FAIL  validation loss is -inf in metrics/metrics.json, which is not a score"
 
 
 def test_what_speaks_against_the_scores_of_both_is_repeated(
@@ -227,7 +221,7 @@ def test_a_missing_metric_fails(predicted: Project, capsys: pytest.CaptureFixtur
         ("{metric: f1, at_least: 0.8}", "params.yaml: gate[0].split: missing; add it"),
         (
             "{split: test, metric: f1, atleast: 0.8}",
-            "params.yaml: gate[0].atleast: unknown key; the section knows split",
+            "params.yaml: gate[0].atleast: unknown key; known keys are split",
         ),
         ("{split: test, metric: f1, at_least: high}", "params.yaml: gate[0].at_least: must be a number, got 'high'"),
         ("{split: test, metric: f2, at_least: 0.8}", "params.yaml: gate[0].metric: must be one of accuracy, f1, "),
@@ -243,13 +237,13 @@ def test_a_missing_metric_fails(predicted: Project, capsys: pytest.CaptureFixtur
         ),
         (
             "{split: test, metric: f1, against: main, allowed_drop: 0.01}",
-            "params.yaml: gate[0].allowed_drop: is no rule any more: two scores on few examples differ by as much by "
-            "chance; use not_worse_by: 0.02, which",
+            "params.yaml: gate[0].allowed_drop: is no longer a rule: on few examples, two scores differ by this much "
+            "by chance; use not_worse_by: 0.02, which",
         ),
         (
             "{split: test, metric: f1, against: main, not_significantly_worse: true}",
-            "params.yaml: gate[0].not_significantly_worse: is no rule any more: it let any model pass where the "
-            "examples were too few to tell; use not_worse_by: 0.02",
+            "params.yaml: gate[0].not_significantly_worse: is no longer a rule: it let any model pass if there were "
+            "too few examples; use not_worse_by: 0.02",
         ),
         *(
             (
@@ -273,7 +267,7 @@ def test_a_missing_metric_fails(predicted: Project, capsys: pytest.CaptureFixtur
         ("{rebuilt_by: 0}", "params.yaml: gate[0].rebuilt_by: must be at least 1, got 0"),
         ("{rebuilt_by: two}", "params.yaml: gate[0].rebuilt_by: must be a whole number, got 'two'"),
         ("{rebuilt_by: true}", "params.yaml: gate[0].rebuilt_by: must be a whole number, got True"),
-        ("{rebuilt_by: 2, metric: f1}", "params.yaml: gate[0].metric: unknown key; the section knows rebuilt_by, att"),
+        ("{rebuilt_by: 2, metric: f1}", "params.yaml: gate[0].metric: unknown key; known keys are rebuilt_by, att"),
         (
             "{rebuilt_by: 2, attestations: ../others}",
             "params.yaml: gate[0].attestations: must be a folder of the repository, got '../others'",
@@ -297,7 +291,7 @@ def test_metrics_of_other_parameters_are_not_judged(predicted: Project, capsys: 
     ask(predicted, "{split: validation, metric: accuracy, at_least: 0.1}")
     (predicted.folder / "params.yaml").write_text(predicted.read("params.yaml").replace("1.0e-4", "2.0e-4"))
     expected = "params.yaml: train.learning_rate is 0.0002, dvc.lock was made with 0.0001; run `dvc repro`"
-    assert refusal(capsys) == f"the metrics are not those of the workspace: {expected}"
+    assert refusal(capsys) == f"the metrics do not match the workspace: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +308,7 @@ def test_metrics_of_other_data_or_commands_are_not_judged(
     ask(predicted, "{split: validation, metric: accuracy, at_least: 0.1}")
     text = predicted.read(file) if old else ""
     (predicted.folder / file).write_text(text.replace(old, new) if old else new)
-    assert refusal(capsys).startswith(f"the metrics are not those of the workspace: {reason}")
+    assert refusal(capsys).startswith(f"the metrics do not match the workspace: {reason}")
 
 
 def test_metrics_in_git_are_judged_where_no_artifact_is(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -394,7 +388,7 @@ def test_a_rebuild_is_attested_and_a_third_person_checks_it(
     (tmp_path / "keys.txt").write_text(signer_of(ADA, "ada").line)
     assert verify.main(["--check-attestation", str(file), "--trusted-keys", str(tmp_path / "keys.txt")]) == 1
     out = capfd.readouterr().out
-    assert out == f"{file}: counts for nothing: signed by no trusted key: {signer_of(BOB).fingerprint}\n"
+    assert out == f"{file}: does not count: signed by no trusted key: {signer_of(BOB).fingerprint}\n"
 
     folder = predicted.folder / "attestations"
     shutil.copy(file, folder / "b.json")
@@ -407,12 +401,12 @@ def test_a_rebuild_is_attested_and_a_third_person_checks_it(
     refused = [
         f"      not counted: attestations/e.json: signed by no trusted key: {known}",
         f"      not counted: attestations/f.json: signed by no trusted key: \\npass  \\x1b[2K{known[7:]}",
-        "      not counted: attestations/copy.json: signed by bob, whose key counts already in attestations/b.json",
+        "      not counted: attestations/copy.json: signed by bob, whose key already counts in attestations/b.json",
     ]
     assert answer(capfd) == (
         1,
         [
-            "FAIL  dvc.lock rebuilt by 1 trusted key of attestations/keys.txt, 2 asked: bob (attestations/b.json)",
+            "FAIL  dvc.lock rebuilt by 1 trusted key of attestations/keys.txt, required: 2: bob (attestations/b.json)",
             *refused,
         ],
     )
@@ -420,7 +414,7 @@ def test_a_rebuild_is_attested_and_a_third_person_checks_it(
     assert answer(capfd) == (
         0,
         [
-            "pass  dvc.lock rebuilt by 2 trusted keys of attestations/keys.txt, 2 asked: "
+            "pass  dvc.lock rebuilt by 2 trusted keys of attestations/keys.txt, required: 2: "
             "ada (attestations/a.json), bob (attestations/b.json)",
             *refused,
         ],
@@ -429,7 +423,7 @@ def test_a_rebuild_is_attested_and_a_third_person_checks_it(
     (predicted.folder / "made" / "model").write_bytes(b"another model")
     repro(predicted)
     status, lines = answer(capfd)
-    assert status == 1 and lines[0] == "FAIL  dvc.lock rebuilt by 0 trusted keys of attestations/keys.txt, 2 asked"
+    assert status == 1 and lines[0] == "FAIL  dvc.lock rebuilt by 0 trusted keys of attestations/keys.txt, required: 2"
     assert "      not counted: attestations/a.json: of another dvc.lock: made/model, models/finetuned" in lines
 
 
@@ -442,7 +436,7 @@ def test_what_cannot_be_attested_is_one_line(
             f"{tmp_path / 'key'}: the key cannot be read: No such",
         ),
         (["--check-attestation", "x.json"], "attestations/keys.txt: not found; it lists the keys that are trusted"),
-        (["--make-key", "key"], "--make-key: key is in the repository, where a commit takes it along"),
+        (["--make-key", "key"], "--make-key: key is in the repository, where a commit could include it"),
     ]:
         assert verify.main(arguments) == 2
         out, error = capsys.readouterr()

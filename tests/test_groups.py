@@ -112,7 +112,7 @@ def test_what_is_no_group_is_refused(
     [
         (ROWS, "writer", r"train.csv: no column 'writer' \(download.group_column\), only a, b, y, author"),
         (ROWS, "y", r"download.group_column: 'y' is download.label_column"),
-        ([(a, b, y, "nobody") for a, b, y, _ in ROWS], "author", r"all rows are of one group, 'nobody' in column"),
+        ([(a, b, y, "nobody") for a, b, y, _ in ROWS], "author", r"all rows are in one group, 'nobody' in column"),
         ([(a, b, y, "") for a, b, y, _ in ROWS], "author", r"train.csv: row 1: no group in column 'author'"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_hub_dataset_may_have_groups_and_glue_brings_none(download: Downloader
         assert done.returncode == 0, done.stderr
         codes = row_groups(download.folder / "data" / "raw" / "train", 4)
         assert codes is not None and codes.tolist() == [0, 1, 2, 3]
-        assert "4 of 4 validation examples are of 4 groups that are in train too" in done.stderr
+        assert "4 of 4 validation examples are in 4 groups that are also in train" in done.stderr
         done = download(hub, dataset="glue/mrpc", group_column="sentence2")
     assert done.returncode == 0, done.stderr
     assert row_groups(download.folder / "data" / "raw" / "train", 4) is None
@@ -153,10 +153,10 @@ def test_groups_that_stand_in_two_splits_are_counted_and_can_be_refused(
         {"splits": ["train", "validation"], "examples": 2, "rows": [[13, 1], [13, 3]], "groups": 1}
     ]
     assert (
-        "warning: 2 of 3 validation examples are of 1 groups that are in train too (validation row 1 = train row 13, "
-        "validation row 3 = train row 13): at most 0.6667 of an accuracy"
+        "warning: 2 of 3 validation examples are in 1 groups that are also in train (validation row 1 = train row 13, "
+        "validation row 3 = train row 13); they can change the accuracy by at most 0.6667"
     ) in capsys.readouterr().err
-    with pytest.raises(BadInput, match=r"are of 1 groups that are in train too; remove them"):
+    with pytest.raises(BadInput, match=r"are in 1 groups that are also in train; remove them"):
         run_download(group_column="author", on_leakage="error")
 
 

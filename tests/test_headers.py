@@ -122,14 +122,17 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a tokenizer that is one": (content("tokenizer.json", POINTER), "checkpoint/tokenizer.json: a pointer of Git LFS"),
     "a config that is one": (content("config.json", POINTER), "checkpoint/config.json: a pointer of Git LFS"),
-    "weights cut off": (cut, "checkpoint/model.safetensors: cut off, or not of safetensors .*; download it anew"),
-    "weights with something behind": (appended, "model.safetensors: cut off, or not of safetensors"),
-    "an empty file": (content(WEIGHTS, b""), "model.safetensors: cut off, or not of safetensors"),
-    "a web page": (content(WEIGHTS, b"<!DOCTYPE html><html>Not found</html>"), "cut off, or not of safetensors"),
-    "a header that is no JSON": (content(WEIGHTS, struct.pack("<Q", 4) + b"{{{{"), "cut off, or not of safetensors"),
+    "weights cut off": (cut, "checkpoint/model.safetensors: cut off, or not a safetensors file .*; download it again"),
+    "weights with something behind": (appended, "model.safetensors: cut off, or not a safetensors file"),
+    "an empty file": (content(WEIGHTS, b""), "model.safetensors: cut off, or not a safetensors file"),
+    "a web page": (content(WEIGHTS, b"<!DOCTYPE html><html>Not found</html>"), "cut off, or not a safetensors file"),
+    "a header that is no JSON": (
+        content(WEIGHTS, struct.pack("<Q", 4) + b"{{{{"),
+        "cut off, or not a safetensors file",
+    ),
     "an unknown type": (
         header({"x": {"dtype": "Q4", "shape": [1], "data_offsets": [0, 1]}}, b"x"),
-        "cut off, or not of safetensors",
+        "cut off, or not a safetensors file",
     ),
     "overlapping tensors": (
         header(
@@ -139,9 +142,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
             },
             b"123456",
         ),
-        "cut off, or not of safetensors",
+        "cut off, or not a safetensors file",
     ),
-    "no tensor": (header({}), "no tensor in its safetensors"),
+    "no tensor": (header({}), "no tensors in its safetensors"),
     "a link to nothing": (a_dangling_link, "model.safetensors: a link to a file that is not there"),
     "a shard that is missing": (
         without_a_shard,
@@ -153,11 +156,11 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a tensor that no shard has": (
         index(lambda shard_of: shard_of | {"x.weight": sorted(shard_of.values())[0]}),
-        r"model-00001-of-\d+.safetensors: has no x.weight, though model.safetensors.index.json says so",
+        r"model-00001-of-\d+.safetensors: has no x.weight, although model.safetensors.index.json says so",
     ),
     "a shard elsewhere": (
         index(lambda shard_of: shard_of | {"x": "../outside.safetensors"}),
-        r"index.json: '../outside.safetensors' leads out of the checkpoint",
+        r"index.json: '../outside.safetensors' is outside the checkpoint",
     ),
     "an index that is a list": (index(lambda shard_of: list(shard_of)), "weight_map: expected the name of a file"),
     "an index of numbers": (
@@ -171,14 +174,14 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a model_type that is a number": (config(model_type=5), "config.json: no model_type"),
     "code of its own": (
         config(model_type="mine", auto_map={"AutoModel": "modeling_mine.MyModel"}),
-        "config.json: model_type 'mine' needs the program that auto_map names, and no downloaded program is run",
+        "config.json: model_type 'mine' needs the code that auto_map names, and downloaded code is never run",
     ),
     "an unknown model_type": (
         config(model_type="mine"),
-        "config.json: transformers classifies no texts with model_type 'mine'",
+        "config.json: transformers has no text classifier for model_type 'mine'",
     ),
-    "a model_type without a classifier": (config(model_type="dpr"), "classifies no texts with model_type 'dpr'"),
-    "a model_type for images": (config(model_type="vit"), "classifies no texts with model_type 'vit'"),
+    "a model_type without a classifier": (config(model_type="dpr"), "no text classifier for model_type 'dpr'"),
+    "a model_type for images": (config(model_type="vit"), "no text classifier for model_type 'vit'"),
     "quantized weights": (
         config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
         "config.json: quantization_config: quantized weights cannot be trained",
@@ -210,16 +213,16 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "max_position_embeddings is 512, but embeddings.position_embedd",
     ),
     "more types": (config(type_vocab_size=3), "type_vocab_size is 3, but embeddings.token_type_embeddings.weight"),
-    "fewer layers": (config(num_hidden_layers=1), "num_hidden_layers is 1, but the weights are of 2 layers"),
-    "more layers": (config(num_hidden_layers=3), "num_hidden_layers is 3, but the weights are of 2 layers"),
+    "fewer layers": (config(num_hidden_layers=1), "num_hidden_layers is 1, but the weights have 2 layers"),
+    "more layers": (config(num_hidden_layers=3), "num_hidden_layers is 3, but the weights have 2 layers"),
     "what DataParallel wraps": (prefixed("module."), "the name of every tensor begins with 'module.'"),
     "what torch.compile wraps": (prefixed("_orig_mod."), "the name of every tensor begins with '_orig_mod.'"),
     "what both wrap": (prefixed("_orig_mod.module."), "the name of every tensor begins with '_orig_mod.'"),
     "what peft wraps": (prefixed("base_model.model."), "the name of every tensor begins with 'base_model.model.'"),
-    "an adapter": (only_an_adapter, "holds an adapter and not the model that it adapts"),
+    "an adapter": (only_an_adapter, "is only an adapter; merge it into its base model"),
     "an adapter that is not merged": (
         tensors(lambda stored: stored | {LORA: torch.zeros(4, 32)}),
-        rf"holds the weights of an adapter beside a model's \({LORA}\)",
+        rf"has adapter weights beside those of a model \({LORA}\)",
     ),
 }
 

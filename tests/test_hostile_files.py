@@ -91,16 +91,16 @@ SPOILT: dict[str, tuple[Change, str]] = {
     "deep JSON": (content("config.json", f'{{"model_type": {DEEP}'.encode()), "config.json: not valid JSON"),
     "a text that is no UTF-8": (content("config.json", b"\xff\xfe{"), "config.json: not valid JSON"),
     "quantization in another object": (config(text_config={"quantization_config": {"bits": 4}}), "quantization_config"),
-    "an index that leads up": (index(lambda shards: dict.fromkeys(shards, "../x.safetensors")), "leads out of the"),
-    "an index that names ..": (index(lambda shards: dict.fromkeys(shards, "..")), "leads out of the checkpoint"),
-    "an index that names a path": (index(lambda shards: dict.fromkeys(shards, "/etc/decoy")), "leads out of the"),
+    "an index that leads up": (index(lambda shards: dict.fromkeys(shards, "../x.safetensors")), "is outside the"),
+    "an index that names ..": (index(lambda shards: dict.fromkeys(shards, "..")), "is outside the checkpoint"),
+    "an index that names a path": (index(lambda shards: dict.fromkeys(shards, "/etc/decoy")), "is outside the"),
     "an index that names nothing": (index(lambda shards: dict.fromkeys(shards, "")), "which is not there"),
     "an index of a long name": (index(lambda shards: dict.fromkeys(shards, "x" * 5000)), "which is not there"),
     "an index of a NUL": (index(lambda shards: dict.fromkeys(shards, "a\0b")), "which is not there"),
     "an index of half a character": (index(lambda shards: dict.fromkeys(shards, "\ud800")), "which is not there"),
     "an index in a list": (index(lambda shards: list(shards.items())), "weight_map: expected the name of a file"),
     "an index of numbers": (index(lambda shards: dict.fromkeys(shards, 7)), "weight_map: expected the name of a file"),
-    "an index of nothing": (index(lambda shards: {}), "no tensor in its safetensors"),
+    "an index of nothing": (index(lambda shards: {}), "no tensors in its safetensors"),
 }
 
 

@@ -200,17 +200,20 @@ def each(**values: Any) -> Callable[[list[dict[str, Any]]], Any]:
 
 ODD_LISTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "empty": (lambda entries: [], "list of hashes does not name"),
-    "no hash": (each(oid=None, lfs=None), "no size and hash of"),
-    "empty hash": (each(oid="", lfs=None), "no size and hash of"),
-    "a path for a hash": (each(lfs={"oid": "../../../../decoys/file", "size": 1}), "no size and hash of"),
-    "no object for a hash": (each(lfs=[1]), "no size and hash of"),
-    "below nothing": (each(size=-1, lfs=None), "no size and hash of"),
-    "no number": (each(size=True, lfs=None), "no size and hash of"),
-    "a path that leads up": (each(path="../../decoys/file", type="file"), "'../../decoys/file', which leads out of it"),
-    "a path from the root": (each(path="/etc/decoy", type="file"), "which leads out of it"),
-    "no path": (each(path="", type="file"), "which leads out of it"),
-    "an empty folder": (each(path="a//b", type="file"), "which leads out of it"),
-    "a number for a path": (each(path=7, type="file"), "which leads out of it"),
+    "no hash": (each(oid=None, lfs=None), "no size and hash for"),
+    "empty hash": (each(oid="", lfs=None), "no size and hash for"),
+    "a path for a hash": (each(lfs={"oid": "../../../../decoys/file", "size": 1}), "no size and hash for"),
+    "no object for a hash": (each(lfs=[1]), "no size and hash for"),
+    "below nothing": (each(size=-1, lfs=None), "no size and hash for"),
+    "no number": (each(size=True, lfs=None), "no size and hash for"),
+    "a path that leads up": (
+        each(path="../../decoys/file", type="file"),
+        "'../../decoys/file', which is outside the repository",
+    ),
+    "a path from the root": (each(path="/etc/decoy", type="file"), "which is outside the repository"),
+    "no path": (each(path="", type="file"), "which is outside the repository"),
+    "an empty folder": (each(path="a//b", type="file"), "which is outside the repository"),
+    "a number for a path": (each(path=7, type="file"), "which is outside the repository"),
     "an object": (lambda entries: {"files": entries}, "the list of its files is not a list of files"),
     "no object in it": (lambda entries: [*entries, None], "the list of its files is not a list of files"),
     "a number": (lambda entries: 5, "the list of its files is not a list of files"),
@@ -253,7 +256,7 @@ def test_more_files_than_fit_into_memory_are_refused(ground: Ground, checkpoint_
 def test_a_project_whose_path_is_a_pattern_is_told_so(ground: Ground, tmp_path: Path) -> None:
     ground.patch.setattr("stages.download.hub.SCRATCH", tmp_path / "a [new] one")
     with hub_of() as hub:
-        assert "for patterns; rename it" in refused(ground, hub, **PINNED_DATASET)
+        assert "in a path as patterns; rename it" in refused(ground, hub, **PINNED_DATASET)
 
 
 def test_a_size_that_no_disk_has_is_a_full_disk(ground: Ground, checkpoint_files: Files) -> None:
@@ -282,7 +285,7 @@ def test_a_list_that_goes_on_at_another_host_is_refused_and_no_credential_goes_t
         places = {"other": hub.storage_host, "own": hub.endpoint.partition("://")[2]}
         hub.faults = [Fault("/tree/", headers={"Link": f'{link.format(**places)}; rel="next"'})]
         sources = PINNED_CHECKPOINT if len(link) % 2 else PINNED_DATASET
-        assert "its list of files goes on at another host" in refused(ground, hub, **sources)
+        assert "its list of files continues on another host" in refused(ground, hub, **sources)
         assert not [request for request in hub.seen if request.host == hub.storage_host]
 
 
@@ -312,9 +315,9 @@ def test_a_list_that_never_ends_is_given_up(entries: bytes | None, ground: Groun
         (Fault("/api/", trickle=0.004), r"too slow \(\d+ bytes came"),
         (
             Fault("/api/", content=gzip.compress(b" " * 2**24), headers={"Content-Encoding": "gzip"}),
-            "the answer is compressed, which was not asked for",
+            "the answer is compressed, although this was not requested",
         ),
-        (Fault("/api/", status=302, headers={"Location": "/api/again"}), "20 redirects, and the last one leads on"),
+        (Fault("/api/", status=302, headers={"Location": "/api/again"}), "more than 20 redirects"),
         (Fault("/api/", content=b'{"sha": ["x"], "siblings": 5}'), "the answer does not describe a repository"),
         (Fault("/api/", content=b'{"siblings": [7]}'), "cannot be read from http://127.0.0.1"),
         (Fault("/api/", status=403, content=b"[]"), "the answer was 403 Forbidden"),

@@ -246,7 +246,7 @@ def test_stored_codes_are_positions_though_their_names_are_numbers(download: Dow
 def test_leakage_is_an_error_whatever_the_order_of_the_splits(download: Downloader, tmp_path: Path) -> None:
     with hub_of(dataset(default=Config({"test": TRAIN, "validation": VALIDATION, "train": TRAIN}))) as hub:
         line = assert_fails_cleanly(download(hub, **PINNED_DATASET, on_leakage="error"), tmp_path)
-    assert "2 of 2 test examples are in train too; remove them" in line
+    assert "2 of 2 test examples are also in train; remove them" in line
 
 
 def test_splits_may_have_other_names_on_the_hub(download: Downloader, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_an_answer_that_will_not_change_is_asked_for_once(status: int, hub: Hub)
         ),
         (
             Fault("", dribble=0.02),
-            r"small.txt: no whole answer \(1 attempt in 1 s; execution.network_timeout_seconds: 1\)",
+            r"small.txt: no complete answer \(1 attempt in 1 s; execution.network_timeout_seconds: 1\)",
         ),
         (Fault("", trickle=0.05), r"small.txt: too slow \(\d+ bytes came, 1 attempt in 1 s; "),
         (Fault("", keep=10, stall=True), r"small.txt: timed out \(\d+ bytes came, \d+ attempts in \d+ s; "),
@@ -86,7 +86,7 @@ def test_an_answer_that_will_not_change_is_asked_for_once(status: int, hub: Hub)
         (Fault("", keep=0, reset=True), r"small.txt: .* \(2 attempts in \d+ s; "),
         (
             Fault("", headers={"X-Repo-Commit": NEW}),
-            f"small.txt: asked for commit {OLD}, the answer is of {NEW}; check that HF_ENDPOINT is the Hub or a",
+            f"small.txt: asked for commit {OLD}, but the answer is for {NEW}; check that HF_ENDPOINT is the Hub or a",
         ),
     ],
     ids=["silent", "headers without end", "a byte now and then", "stalled", "503", "429", "reset", "another commit"],

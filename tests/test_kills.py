@@ -81,7 +81,7 @@ def test_a_killed_training_ends_with_the_same_bytes(whom: str, step: int, fresh:
     left = fresh.checkpoints()
     assert left, "the training had ended before it was killed"
     done = fresh.run("dvc", "repro")
-    assert "train: going on from step" in done.stderr
+    assert "train: resuming from step" in done.stderr
     assert_same(fresh, whole)
 
 

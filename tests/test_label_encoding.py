@@ -152,9 +152,9 @@ def test_one_split_of_labels_makes_all_splits_labels(run_download: Callable[...,
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ([["a"], ["b", "a", "b"]], r"row 2: label 'b' twice in the list; name each label of a row once"),
-        ([[0, 1, 0], [1, 0, 2]], r"row 1: label '0' twice in the list"),
-        ([[0, 1, 0], [1, 0, 1]], r"3 entries, each 0 or 1: one for each label; name these 3 labels, in their order"),
+        ([["a"], ["b", "a", "b"]], r"row 2: label 'b' is in the list twice; name each label once"),
+        ([[0, 1, 0], [1, 0, 2]], r"row 1: label '0' is in the list twice"),
+        ([[0, 1, 0], [1, 0, 1]], r"3 entries, each 0 or 1; give the names of these 3 labels, in their order"),
     ],
 )
 def test_a_label_twice_in_a_row_is_refused(

@@ -36,7 +36,10 @@ def test_a_test_split_of_a_label_that_stands_for_none_is_named(
         write_csv(tmp_path / "data" / f"{split}.csv", [("x", split, -1), ("v", split, 1.5)])
     write_csv(tmp_path / "data" / "test.csv", [("x", "z", -1)])
     assert run_download(problem_type="regression", metrics=["pearson"])["test"]["label"] == [-1]
-    assert "every label of the test split is -1, which is a label of train too; it is taken" in capsys.readouterr().err
+    assert (
+        "every label of the test split is -1, which is also a label in train; the split is treated"
+        in capsys.readouterr().err
+    )
 
 
 def test_labels_in_one_text_are_cut_at_the_delimiter(run_download: Callable[..., Any], tmp_path: Path) -> None:
@@ -70,7 +73,7 @@ def test_a_test_split_without_labels_has_none_with_a_delimiter_too(
     ("rows", "changes", "message"),
     [
         ([("x", "y", "a"), ("v", "w", "b")], {"label_names": None}, "label_delimiter: only multi-label rows have one"),
-        ([("x", "y", ["a"])], MULTI, "label_delimiter cuts texts, found list"),
+        ([("x", "y", ["a"])], MULTI, "label_delimiter splits texts, found list"),
         ([("x", "y", "a|b"), ("v", "w", "a|c")], MULTI | {"label_names": ["a", "b"]}, "row 2: label 'c' is not among"),
     ],
 )

@@ -101,10 +101,10 @@ def layer_twice(stored: Tensors) -> Tensors:
 
 QUERY = "encoder.layer.1.attention.self.query"
 NOT_WHOLE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "module.": (prefixed("module."), r"100.0 % of the encoder would be random: the names in it begin with 'module.'"),
-    "_orig_mod.": (prefixed("_orig_mod."), r"100.0 % .*: the names in it begin with '_orig_mod.'"),
-    "model. before the model's own": (prefixed("model.bert."), r"100.0 % .*: the names in it begin with 'model.'"),
-    "another model's prefix": (prefixed("roberta."), r"100.0 % .*: the names in it begin with 'roberta.'"),
+    "module.": (prefixed("module."), r"100.0 % of the encoder would be random: its names begin with 'module.'"),
+    "_orig_mod.": (prefixed("_orig_mod."), r"100.0 % .*: its names begin with '_orig_mod.'"),
+    "model. before the model's own": (prefixed("model.bert."), r"100.0 % .*: its names begin with 'model.'"),
+    "another model's prefix": (prefixed("roberta."), r"100.0 % .*: its names begin with 'roberta.'"),
     "a wrapper inside": (
         renamed("encoder.layer", "encoder._orig_mod.layer"),
         r"missing \(bert.encoder.layer.0.* no place for \(encoder._orig_mod.layer.0.*would be random",
@@ -135,7 +135,7 @@ NOT_WHOLE: dict[str, tuple[Callable[[Path], None], str]] = {
     "more layers": (config(num_hidden_layers=3), r"16 tensors missing \(bert.encoder.layer.2."),
     "fewer layers": (
         config(num_hidden_layers=1),
-        r"16 tensors that the model has no place for \(encoder.layer.1.*; a part of it would be left out: use config",
+        r"16 tensors that the model has no place for \(encoder.layer.1.*; part of it would be left out: use the config",
     ),
     "a layer that config.json does not know": (tensors(layer_twice), r"16 tensors that the model has no place for"),
     "an adapter": (
@@ -147,9 +147,12 @@ NOT_WHOLE: dict[str, tuple[Callable[[Path], None], str]] = {
         tensors(lambda _: {"classifier.weight": torch.zeros(2, 32), "classifier.bias": torch.zeros(2)}),
         r"37 tensors missing .*; 100.0 % of the encoder would be random",
     ),
-    "weights that are damaged": (cut, r"checkpoint: no model can be made of it: .*header"),
-    "a config that makes no model": (config(num_attention_heads=5), r"checkpoint: no model can be made of it: .*heads"),
-    "a config with a text for a number": (config(hidden_size="wide"), r"checkpoint: no model can be made of it: "),
+    "weights that are damaged": (cut, r"checkpoint: cannot be loaded as a model: .*header"),
+    "a config that makes no model": (
+        config(num_attention_heads=5),
+        r"checkpoint: cannot be loaded as a model: .*heads",
+    ),
+    "a config with a text for a number": (config(hidden_size="wide"), r"checkpoint: cannot be loaded as a model: "),
 }
 
 
@@ -201,7 +204,7 @@ def test_the_heads_of_the_pretraining_are_counted_in_one_line(folder: Path, caps
     _, origin = load_pretrained(folder, TWO, 1)
     assert origin.summary == NEW_HEAD and origin.unused == {"cls.*": 7}
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "cls" in line and line.startswith("train:")]
-    assert line == "train: not used of the checkpoint, for a classifier has no place for them: 7 tensors, cls.* (7)"
+    assert line == "train: not used, because a classifier does not need them: 7 tensors, cls.* (7)"
 
 
 def test_numbered_positions_and_shards_are_nothing_special(folder: Path) -> None:
@@ -298,7 +301,7 @@ OTHER_HEADS: dict[str, tuple[Callable[[Path], Any], Task, str]] = {
     "half a head": (
         lambda folder: (own(folder, "not_equivalent", "equivalent"), without("classifier.bias")(folder)),
         TWO,
-        "not whole",
+        "incomplete",
     ),
 }
 
@@ -315,7 +318,7 @@ def test_an_own_head_for_something_else_is_drawn_anew(
     assert torch.equal(model.classifier.weight, never_had_one.classifier.weight)
     assert not model.classifier.bias.any()
     assert origin.summary == NEW_HEAD and origin.new == ["classifier.bias", "classifier.weight"]
-    said = rf"train: the checkpoint's classification head is (for )?{reason}: its last layer is drawn anew\n"
+    said = rf"train: the checkpoint's classification head is (for )?{reason}, so its last layer is newly initialized\n"
     assert re.search(said, capsys.readouterr().err)
 
 
@@ -452,7 +455,7 @@ def damaged_head(stored: Tensors) -> Tensors:
 NOT_FINETUNED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a tensor too few": (
         without("classifier.bias"),
-        r"not what train wrote: 1 tensor missing \(classifier.bias\); run",
+        r"changed since train wrote it: 1 tensor missing \(classifier.bias\); run",
     ),
     "a tensor too many": (
         tensors(lambda stored: stored | {"cls.bias": torch.zeros(2)}),
@@ -462,10 +465,13 @@ NOT_FINETUNED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another shape": (tensors(damaged_head), r"1 tensor of another shape \(classifier.weight: \[3, 32\] in the file"),
     "no pooler": (without("bert.pooler.dense.weight", "bert.pooler.dense.bias"), "2 tensors missing"),
     "another config": (config(num_hidden_layers=1), "16 tensors that the model has no place for"),
-    "weights cut off": (cut, "no model can be made of it"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no model can be made of it"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "no .* can be made of it"),
-    "a damaged tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{") and None, "no tokenizer can be"),
+    "weights cut off": (cut, "cannot be loaded as a model"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded as a model"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded as a .*"),
+    "a damaged tokenizer": (
+        lambda folder: (folder / "tokenizer.json").write_text("{") and None,
+        "cannot be loaded as a tokenizer",
+    ),
 }
 
 
@@ -488,7 +494,7 @@ def test_a_model_of_another_task_does_not_predict(
     own(run.checkpoint, "a", "b", "c")
     p = PredictParams(arithmetic="portable", token_budget=512, threads=1)
     files = PredictFiles(tmp_path / "tokenized", tmp_path / "task.json", run.checkpoint, tmp_path / "out", tmp_path)
-    with pytest.raises(BadInput, match=r"checkpoint: gives 3 logits, where the task has 2 columns; run `dvc repro -f"):
+    with pytest.raises(BadInput, match=r"checkpoint: gives 3 logits, but the task needs 2; run `dvc repro -f"):
         predict(p, EXECUTION, files)
 
 

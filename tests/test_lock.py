@@ -124,7 +124,7 @@ def test_what_does_not_belong_is_what_dvc_would_run(
 def test_what_was_made_anew_and_not_read_since_is_told(coded: Project) -> None:
     write(coded, "params.yaml", coded.read("params.yaml").replace("names: [a, b]", "names: [a]"))
     repro(coded, "train")
-    assert mismatches(coded) == Mismatches({"evaluate": ["model: made anew since it was read"]}, [])
+    assert mismatches(coded) == Mismatches({"evaluate": ["model: remade since it was read"]}, [])
     assert would_run(coded) == {"evaluate"}
 
 
@@ -184,28 +184,28 @@ def test_a_dvc_file_of_other_data_is_told_without_the_data(coded: Project) -> No
     assert mismatches(coded).stages == {"prepare": ["data/kept.dvc is of other data than dvc.lock was made with"]}
 
 
-GIT_HAS_IT = "`git checkout dvc.lock` brings the committed one back"
+GIT_HAS_IT = "run `git checkout dvc.lock` to restore the committed one"
 
 
 @pytest.mark.parametrize(
     ("broken", "line"),
     [
-        (lambda text: "", f"empty, as when DVC was killed while it wrote it; {GIT_HAS_IT}"),
-        (lambda text: " \n\n", f"empty, as when DVC was killed while it wrote it; {GIT_HAS_IT}"),
-        (lambda text: "\0" * len(text), "no YAML ("),
-        (lambda text: text[: text.index("md5: ", text.index("  train:"))], "not whole (train: "),
-        (lambda text: text[: text.index("deps:", text.index("  train:"))] + "deps:\n", "not whole ("),
-        (lambda text: text[: text.index("cmd:", text.index("  train:"))], "not whole ("),
-        (lambda text: text[: text.index("stages:")], "not whole (it has no stages)"),
-        (lambda text: text[: text.index("stages:") + 7], "not whole ("),
-        (lambda text: text.replace("    cmd: echo train", "    command: echo train"), "not whole ("),
+        (lambda text: "", f"empty, perhaps because DVC was killed while it wrote it; {GIT_HAS_IT}"),
+        (lambda text: " \n\n", f"empty, perhaps because DVC was killed while it wrote it; {GIT_HAS_IT}"),
+        (lambda text: "\0" * len(text), "not YAML ("),
+        (lambda text: text[: text.index("md5: ", text.index("  train:"))], "incomplete (train: "),
+        (lambda text: text[: text.index("deps:", text.index("  train:"))] + "deps:\n", "incomplete ("),
+        (lambda text: text[: text.index("cmd:", text.index("  train:"))], "incomplete ("),
+        (lambda text: text[: text.index("stages:")], "incomplete (it has no stages)"),
+        (lambda text: text[: text.index("stages:") + 7], "incomplete ("),
+        (lambda text: text.replace("    cmd: echo train", "    command: echo train"), "incomplete ("),
         (
             lambda text: f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> main\n",
-            "left with the marks of a merge's conflict; ",
+            "it has conflict markers of a merge; ",
         ),
-        (lambda text: "stages: {a: [}\n", "no YAML ("),
-        (lambda text: "[]\n", "not whole ("),
-        (lambda text: "a text\n", "not whole ("),
+        (lambda text: "stages: {a: [}\n", "not YAML ("),
+        (lambda text: "[]\n", "incomplete ("),
+        (lambda text: "a text\n", "incomplete ("),
         (lambda text: "\xff\xfe" + text, None),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_broken_lock_that_was_committed_is_not_brought_back(
     coded.commit("an empty lock")
     assert verify.main(["--quick"]) == 2
     remedy = "take dvc.lock from another commit, or delete it, and run `dvc repro`"
-    expected = f"verify: HEAD: dvc.lock is broken: empty, as when DVC was killed while it wrote it; {remedy}\n"
+    expected = f"verify: HEAD: dvc.lock is broken: empty, perhaps because DVC was killed while it wrote it; {remedy}\n"
     assert capsys.readouterr() == ("", expected)
     (coded.folder / "dvc.lock").unlink()
     assert repro(coded) == []  # from the run cache

@@ -294,8 +294,8 @@ def test_a_mixed_lock_is_told_by_the_stages_record_and_mended_by_what_is_said(
 ) -> None:
     mixed(recorded)
     line = (
-        "train: dvc.lock has code/train as metrics/made_from/train.json does not: what it made is not of this; "
-        "run `dvc repro --force --single-item train`, then `dvc repro` for what follows"
+        "train: dvc.lock and metrics/made_from/train.json differ in code/train, so its outputs were not made from "
+        "these inputs; run `dvc repro --force --single-item train`, then `dvc repro` for what follows"
     )
     assert foreign(recorded) == [line]
     assert why.main([]) == 0
@@ -323,7 +323,7 @@ def test_any_hash_or_parameter_that_is_not_the_stages_own_is_named(
     assert changed != text[start:]
     write(recorded, "dvc.lock", text[:start] + changed)
     (line,) = foreign(recorded)
-    assert line.startswith(f"train: dvc.lock has {named} as metrics/made_from/train.json does not")
+    assert line.startswith(f"train: dvc.lock and metrics/made_from/train.json differ in {named}")
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_any_hash_or_parameter_that_is_not_the_stages_own_is_named(
 def test_a_record_that_no_stage_wrote_is_said_to_be_that(recorded: Project, text: str) -> None:
     write(recorded, "metrics/made_from/train.json", text)
     (line,) = foreign(recorded)
-    assert line.startswith("train: metrics/made_from/train.json is not what a stage writes; run `dvc repro --force")
+    assert line.startswith("train: metrics/made_from/train.json was not written by a stage; run `dvc repro --force")
 
 
 def test_where_both_branches_ran_a_stage_the_merge_stops_and_dvc_makes_it_anew(recorded: Project) -> None:
@@ -394,7 +394,7 @@ def test_the_gate_judges_no_output_of_other_inputs(predicted: Project, capsys: p
     write(predicted, "metrics/made_from/predict.json", '{"made_from": [{"deps": [], "params": {}, "outs": []}]}')
     assert gate.main([]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("gate: the metrics are not those of the workspace: predict: dvc.lock has ")
+    assert error.startswith("gate: the metrics do not match the workspace: predict: dvc.lock and ")
     assert error.count("\n") == 1 and error.rstrip().endswith("for what follows")
 
 
@@ -422,5 +422,5 @@ def test_quick_tells_a_lock_that_a_merge_has_mixed(tiny: Project) -> None:
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert lines[0] == "HEAD: lock, metrics, params and code do not belong together"
-    assert lines[1].startswith("- predict: dvc.lock has stages/predict as metrics/made_from/predict.json does not")
+    assert lines[1].startswith("- predict: dvc.lock and metrics/made_from/predict.json differ in stages/predict")
     assert len(lines) == 2

@@ -138,8 +138,11 @@ def test_what_is_shared_with_train_is_counted_named_and_written_down(
     assert read_overlap(tmp_path / "overlap", "validation").tolist() == [0, 6, 2, 4, 3]
     warned = capsys.readouterr().err
     assert "3 of 5 validation examples share one of their two texts with train (validation row 2 = train" in warned
-    assert "2 of 5 validation examples nearly repeat one of train" in warned
-    assert "1 of 5 validation examples are in train too (validation row 5 = train row 3): at most 0.2000" in warned
+    assert "2 of 5 validation examples are near-duplicates of examples in train" in warned
+    assert (
+        "1 of 5 validation examples are also in train (validation row 5 = train row 3); they can change the accuracy "
+        "by at most 0.2000" in warned
+    )
 
 
 def test_single_texts_have_no_sentences_of_their_own(run_download: Callable[..., Any], tmp_path: Path) -> None:

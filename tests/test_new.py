@@ -101,8 +101,8 @@ def test_what_cannot_be_made_is_one_line(upstream: Project, tickets: Path, tmp_p
         return done.stderr.removeprefix("new: ").strip()
 
     target = str(tmp_path / "other")
-    assert refused(str(tmp_path)) == f"{tmp_path}: is there already; name a folder that is new or empty"
-    assert refused(target, "--data", "nowhere.csv") == "nowhere.csv: not there; name a file or a folder"
+    assert refused(str(tmp_path)) == f"{tmp_path}: already exists; name a new or empty folder"
+    assert refused(target, "--data", "nowhere.csv") == "nowhere.csv: not found; name a file or a folder"
     line = f"{tickets}: no column 'label' (--label), only ticket, topic"
     assert refused(target, "--data", str(tickets), "--text", "ticket") == line
     assert not Path(target).exists()
@@ -193,7 +193,7 @@ def test_a_project_runs_and_an_upgrade_reruns_what_it_must(
     mine.commit("the first run")
 
     upgraded = mine.run("python", "-m", "checks.upgrade")
-    assert upgraded.stdout == "upgrade: nothing is newer\n"
+    assert upgraded.stdout == "upgrade: already up to date\n"
     publish_a_newer_tunelock(upstream)
     upgraded = mine.run("python", "-m", "checks.upgrade")
     lines = upgraded.stdout.splitlines()
@@ -208,7 +208,7 @@ def test_a_project_runs_and_an_upgrade_reruns_what_it_must(
     assert json.loads(mine.read(".tunelock.json"))["commit"] == commit
     assert mine.repro() == ["predict", "report"]  # the same logits, so nothing to score anew
     mine.commit("upgraded")
-    assert mine.run("python", "-m", "checks.upgrade").stdout == "upgrade: nothing is newer\n"
+    assert mine.run("python", "-m", "checks.upgrade").stdout == "upgrade: already up to date\n"
 
 
 def test_an_upgrade_that_contradicts_names_the_files_and_can_be_undone(upstream: Project, tickets: Path) -> None:
@@ -217,7 +217,7 @@ def test_an_upgrade_that_contradicts_names_the_files_and_can_be_undone(upstream:
     (mine.folder / name).write_text(mine.read(name).replace('"""predict: ', '"""predict, ours: ', 1), encoding="utf-8")
     refused = mine.run("python", "-m", "checks.upgrade", check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert refused.stderr.startswith("upgrade: there are changes that are not committed")
+    assert refused.stderr.startswith("upgrade: there are uncommitted changes")
     mine.commit("ours")
     publish_a_newer_tunelock(upstream)
     done = mine.run("python", "-m", "checks.upgrade", check=False)
@@ -240,7 +240,7 @@ def test_what_cannot_be_upgraded_is_one_line(upstream: Project, tickets: Path) -
     record = mine.folder / ".tunelock.json"
     record.write_text(json.dumps({"upstream": str(upstream.folder), "commit": "0" * 40}))
     mine.commit("another")
-    assert f"has no commit {'0' * 40}, which this project came from" in refused(mine)
+    assert f"has no commit {'0' * 40}, from which this project was made" in refused(mine)
     record.write_text("{}")
     mine.commit("damaged")
     assert "expected an `upstream` and a `commit`" in refused(mine)

@@ -55,7 +55,7 @@ def test_a_whole_number_is_a_float_too(tmp_path: Path) -> None:
         ({"mode": "three"}, "params.yaml: example.mode: must be one of 'one' or 'two', got 'three'"),
         ({"names": "a"}, "params.yaml: example.names: must be a list, got 'a'"),
         ({"rate": None}, "params.yaml: example.rate: missing; add it"),
-        ({"speed": "1"}, "params.yaml: example.speed: unknown key; the section knows count, rate, mode, names"),
+        ({"speed": "1"}, "params.yaml: example.speed: unknown key; known keys are count, rate, mode, names"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:

@@ -661,7 +661,7 @@ def test_the_page_offers_a_methods_paragraph_with_the_runs_numbers(tmp_path: Pat
     assert sentences[0].startswith(start)
     assert sentences[0].endswith("with AdamW (seed 42, learning rate 0.0001, early stopping patience none)")
     assert sentences[1:3] == [
-        "Inputs were cut to 128 tokens",
+        "Inputs were truncated to 128 tokens",
         "Of 3 epochs, the weights of epoch 2 were kept: it had the best accuracy on validation",
     ]
     score = "0.750 (95 % interval 0.600 to 0.850; best constant answer 0.500)"

@@ -90,9 +90,7 @@ def test_a_missing_section_an_unknown_and_a_missing_key_are_refused_so_too(secti
     write(tmp_path, **{section: {name: PARAMS[section][name] for name in others}})
     assert message(lambda: check_sections(tmp_path)) == f"params.yaml: {section}.{key}: missing; add it"
     write(tmp_path, **{section: PARAMS[section] | {"more": 1}})
-    assert message(lambda: check_sections(tmp_path)).startswith(
-        f"params.yaml: {section}.more: unknown key; the section"
-    )
+    assert message(lambda: check_sections(tmp_path)).startswith(f"params.yaml: {section}.more: unknown key; known keys")
     write(tmp_path, **{section: None})
     expected = f"params.yaml: {section}: expected a section with the keys {key}, "
     assert message(lambda: check_sections(tmp_path)).startswith(expected)
@@ -103,7 +101,7 @@ def test_a_missing_section_an_unknown_and_a_missing_key_are_refused_so_too(secti
     [
         ({"split": "test"}, "params.yaml: gate: must be a list of sections, got {'split': 'test'}"),
         ([{"split": "test"}], "params.yaml: gate[0].metric: missing; add it"),
-        ([{"split": "test", "metric": "f1", "at_last": 1}], "params.yaml: gate[0].at_last: unknown key; the section"),
+        ([{"split": "test", "metric": "f1", "at_last": 1}], "params.yaml: gate[0].at_last: unknown key; known keys"),
     ],
 )
 def test_a_rule_of_the_gate_is_checked_too(gate: Any, line: str, tmp_path: Path) -> None:
@@ -121,7 +119,7 @@ def test_without_a_schema_each_stage_checks_its_own_section(tmp_path: Path) -> N
 def test_a_damaged_schema_says_how_it_is_made(text: str, tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / SCHEMA_FILE).write_text(text)
-    assert message(lambda: check_sections(tmp_path)).startswith(f"{SCHEMA_FILE}: not what `python -m checks.schema`")
+    assert message(lambda: check_sections(tmp_path)).startswith(f"{SCHEMA_FILE}: outdated or edited; run `python")
 
 
 def test_what_the_check_does_not_know_of_a_schema_is_left_to_the_stage() -> None:

@@ -74,7 +74,7 @@ def test_two_seeds_are_shown_and_give_no_verdict() -> None:
         accuracy, loss = paired_differences(one, two, evidence(0.02, 0.02))
         assert accuracy.verdict == loss.verdict == "no verdict"
         assert (accuracy.low, accuracy.high) == (None, None)
-        assert accuracy.withheld == "2 seeds say too little of how seeds differ; 3 are the least"
+        assert accuracy.withheld == "2 seeds are too few to estimate their variation; the minimum is 3"
         assert accuracy.values == pytest.approx([0.82 - others[0], 0.92 - others[1]])
         (spread, _) = spreads(one, evidence(0.82, 0.92))
         assert spread.low is None and spread.mean == pytest.approx(0.87)
@@ -101,7 +101,7 @@ def test_without_logits_the_scores_are_shown_and_the_reason_said() -> None:
 
 def test_a_metric_that_neither_seed_nor_example_moves_has_no_interval() -> None:
     (accuracy, _) = spreads(runs(1.0, 1.0, 1.0), evidence(1.0, 1.0, 1.0))
-    assert accuracy.withheld == "no seed and no example scores otherwise than others"
+    assert accuracy.withheld == "all seeds and all examples have the same score"
 
 
 def study() -> seeds.SeedStudy:
@@ -152,7 +152,7 @@ def test_everything_that_is_said_is_printed() -> None:
     assert re.search(r"test +accuracy +\+0\.0200 +\+0\.0300 +\+0\.0100\n", text)
     assert "± seeds" in text and "± examples" in text and re.search(r"\+1\.00 +cannot be told apart", text)
     two_seeds = [seeds.Configuration([], one[:2], spreads(one[:2], evidence(0.82, 0.93)))]
-    assert "no interval for test accuracy, test loss: 2 seeds say too little" in seeds.as_text(
+    assert "no interval for test accuracy, test loss: 2 seeds are too few" in seeds.as_text(
         seeds.SeedStudy(two_seeds, [])
     )
     assert json.loads(seeds.as_json(study))["differences"][0]["verdict"] == "cannot be told apart"
@@ -242,9 +242,9 @@ def test_no_experiment_is_removed_or_written_over(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (["download.dataset_files=../data"], "download.dataset_files: '../data' leads out of the project"),
-        (["download.checkpoint_files=a/../../b"], "download.checkpoint_files: 'a/../../b' leads out of the project"),
-        (["download.dataset_files=null"], "download.dataset_files: a path is expected, got None"),
+        (["download.dataset_files=../data"], "download.dataset_files: '../data' is outside the project"),
+        (["download.checkpoint_files=a/../../b"], "download.checkpoint_files: 'a/../../b' is outside the project"),
+        (["download.dataset_files=null"], "download.dataset_files: expected a path, got None"),
         (["nowhere.key=1"], "'nowhere.key=1': params.yaml has no section nowhere"),
         (["train.epochs.more=1"], "'train.epochs.more=1': params.yaml has no section train.epochs"),
     ],
@@ -271,12 +271,12 @@ def test_the_data_of_a_changed_parameter_come_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--seeds", "1,x"], "--seeds: whole numbers like 1,2,3 are expected, got '1,x'"),
-        (["--seeds", "1"], "a spread takes at least two seeds, each of them once"),
-        (["--seeds", "1,1"], "a spread takes at least two seeds, each of them once"),
-        (["--count", "1"], "a spread takes at least two seeds, each of them once"),
-        (["-S", "learning_rate"], "'learning_rate': section.key=value is expected, and train.seed comes from --seeds"),
-        (["-S", "train.seed=3"], "'train.seed=3': section.key=value is expected, and train.seed comes from --seeds"),
+        (["--seeds", "1,x"], "--seeds: expected whole numbers like 1,2,3, got '1,x'"),
+        (["--seeds", "1"], "give at least two different seeds"),
+        (["--seeds", "1,1"], "give at least two different seeds"),
+        (["--count", "1"], "give at least two different seeds"),
+        (["-S", "learning_rate"], "'learning_rate': expected section.key=value, and train.seed comes from --seeds"),
+        (["-S", "train.seed=3"], "'train.seed=3': expected section.key=value, and train.seed comes from --seeds"),
     ],
 )
 def test_arguments_that_make_no_sense_are_one_line(

@@ -235,7 +235,7 @@ PROJECT = {
 @pytest.mark.parametrize(
     ("file", "content", "noticed"),
     [
-        ("code.py", "new", "x: code.py changed while the stage ran, so its output belongs to no version; run"),
+        ("code.py", "new", "x: code.py changed while the stage ran, so its output matches no version; run"),
         ("input/rows.csv", "new", "x: input/rows.csv changed while the stage ran"),
         ("input/more.csv", "new", "x: input/more.csv changed while the stage ran"),
         ("params.yaml", PROJECT["params.yaml"].replace("x: {rate: 1", "x: {rate: 2"), "x: params.yaml: x changed"),

@@ -82,6 +82,6 @@ def test_a_code_without_a_name_is_refused(run_download: Callable[..., Any], tmp_
         columns = pa.table({"a": ["x", "v"], "b": ["y", "w"], "y": pa.array([1, 7], pa.int64())})
         pyarrow.parquet.write_table(columns.cast(stored), tmp_path / "data" / f"{split}.parquet")
     with pytest.raises(
-        BadInput, match=r"train.parquet: column 'y': code 7 has no name among the 2 that are stored with it"
+        BadInput, match=r"train.parquet: column 'y': code 7 is none of the 2 label names stored with it"
     ):
         run_download()

@@ -185,7 +185,7 @@ def test_a_resumed_training_does_not_start_over(run: Run, monkeypatch: pytest.Mo
         run(minutes=1e-9)
     capsys.readouterr()
     run()
-    assert "train: going on from step 7" in capsys.readouterr().err
+    assert "train: resuming from step 7" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_recipe_is_not_resumed(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -317,7 +317,7 @@ def test_a_torn_file_of_the_loss_so_far_does_not_end_the_training(run: Run, monk
 
 def test_a_batch_that_does_not_divide_is_refused(run: Run) -> None:
     with pytest.raises(
-        BadInput, match=r"train.device_batch_size: must divide the 8 examples that each process has of a step"
+        BadInput, match=r"train.device_batch_size: must divide the 8 examples that each process takes of a step"
     ):
         run(device_batch_size=3)
 

@@ -232,5 +232,5 @@ def test_a_question_that_cannot_be_answered_is_one_line(project: Project) -> Non
     ]:
         if line is None:
             (project.folder / "params.yaml").write_text(project.read("params.yaml") + "# changed\n", encoding="utf-8")
-            line = "verify: the working tree has changes that a clone would not see; commit them, or say --dirty\n"
+            line = "verify: the working tree has changes that a clone would not see; commit them, or use --dirty\n"
         assert verify(project, *arguments) == (2, line)

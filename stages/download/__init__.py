@@ -1,1 +1,1 @@
-"""The only door to the network: brings every source to the same columns."""
+"""The only stage that uses the network: brings every source to the same columns."""

@@ -1,4 +1,4 @@
-"""Carves validation and test splits out of train, where the data lacks them."""
+"""Carves validation and test splits out of train, if the data lack them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,17 +33,17 @@ def carve(
     wanted = {split: fraction for split, fraction in fractions.items() if fraction is not None}
     given = ", ".join(f"{split}_fraction {fraction}" for split, fraction in wanted.items())
     if sum(wanted.values()) >= 1:
-        raise BadInput(f"params.yaml: download: {given} leave nothing of train; together they must be below 1")
+        raise BadInput(f"params.yaml: download: {given} leave no rows for train; together they must be below 1")
     kinds = set(map(split_kind, splits))
     for split in wanted:
         if split in kinds:
             raise BadInput(
-                f"params.yaml: download.{split}_fraction: the data has a {split} split already; set it to null"
+                f"params.yaml: download.{split}_fraction: the data already have a {split} split; set it to null"
             )
     if "validation" not in kinds | wanted.keys():
         raise BadInput(
-            "no validation split; add one, set download.validation_fraction to carve it from train, "
-            "or say in download.split_files which files it has"
+            "no validation split; add one, set download.validation_fraction to carve it from train, or set "
+            "download.split_files"
         )
     if not wanted:
         return dict(splits)

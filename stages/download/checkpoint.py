@@ -1,4 +1,4 @@
-"""Pre-trained checkpoints: config, tokenizer and safetensors, byte for byte as the source has them."""
+"""Fetches a pre-trained checkpoint: config, tokenizer and safetensors, byte for byte."""
 
 import hashlib
 import importlib.util
@@ -98,7 +98,7 @@ def _copy(folder: Path, place: str, target: Path) -> None:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
         elif not (folder / name).is_dir():
-            raise BadInput(f"{place}/{name}: a link to a file that is not there; download it anew")
+            raise BadInput(f"{place}/{name}: a link to a file that is not there; download it again")
     check_checkpoint(target, place)
 
 
@@ -108,8 +108,8 @@ def _check_names(place: str, names: Iterable[str]) -> None:
     taken = _taken(there)
     if not taken & {WEIGHTS, INDEX} and there & ADAPTERS:
         raise BadInput(
-            f"{place}: holds an adapter and not the model that it adapts; merge the two (`merge_and_unload()` of peft) "
-            "and use the model that this gives"
+            f"{place}: is only an adapter; merge it into its base model (`merge_and_unload()` of peft) and use the "
+            "result"
         )
     if "config.json" not in taken:
         raise BadInput(f"{place}: no config.json; a checkpoint needs config, tokenizer and safetensors")
@@ -122,8 +122,8 @@ def _check_names(place: str, names: Iterable[str]) -> None:
         pickles = sorted(_matching(there, PICKLES))
         has = f"only {', '.join(pickles)}, which can run code when loaded" if pickles else "no weights at all"
         raise BadInput(
-            f"{place}: no *.safetensors, {has}; "
-            "convert it with `AutoModel.from_pretrained(...).save_pretrained(...)` where you trust it"
+            f"{place}: no *.safetensors, {has}; convert it with "
+            "`AutoModel.from_pretrained(...).save_pretrained(...)` if you trust it"
         )
     if not _matching(taken, ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")):
         raise BadInput(f"{place}: no tokenizer; expected tokenizer.json, a vocabulary or a *.model file")

@@ -1,4 +1,4 @@
-"""Tells columns of text, numbers and lists apart, and finds the types of columns that were read as text."""
+"""Distinguishes columns of text, numbers and lists, and infers the types of columns that were read as text."""
 
 import json
 import re
@@ -89,12 +89,12 @@ def _first_misfit(values: list[Any]) -> tuple[int, str]:
     number = bisect_left(range(len(values)), True, key=lambda last: _array(values[: last + 1]) is None)
     shown = json.dumps(values[number])[:40]
     if _array([values[number]]) is not None:
-        return number, f"{shown} beside {json.dumps(values[0])[:40]}: values of several kinds; bring them to one"
+        return number, f"{shown} beside {json.dumps(values[0])[:40]}: values of several kinds; convert them to one"
     if "\\ud" in shown:
-        return number, f"{shown} holds half a character (a lone surrogate); correct the row"
+        return number, f"{shown} has half a character (a lone surrogate); correct the row"
     if isinstance(values[number], int):
-        return number, f"{shown} is beyond the whole numbers of 64 bits; correct the row"
-    return number, f"{shown} holds what does not go together; bring it to one kind"
+        return number, f"{shown} does not fit a 64-bit integer; correct the row"
+    return number, f"{shown} mixes values of several kinds; convert them to one"
 
 
 def _array(values: list[Any]) -> pa.Array | None:

@@ -1,4 +1,4 @@
-"""What is wrong with the data before anything is trained on it: repeated, shared, empty and contradictory texts."""
+"""Finds repeated, shared, empty and contradictory texts before anything is trained on them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -187,10 +187,10 @@ def _labels(counts: Mapping[str, Any]) -> str:
 
 
 LEAKS = {  # what two splits may have in common -> how it is said
-    "shared": "are in {first} too",
-    "shared_groups": "are of {groups} groups that are in {first} too",
+    "shared": "are also in {first}",
+    "shared_groups": "are in {groups} groups that are also in {first}",
     "shared_sentences": "share one of their two texts with {first}",
-    "near_duplicates": "nearly repeat one of {first}",
+    "near_duplicates": "are near-duplicates of examples in {first}",
 }
 REFUSED = ("shared", "shared_groups")  # where on_leakage is "error"; whether the others leak is for people to judge
 
@@ -211,5 +211,9 @@ def check_leakage(facts: Mapping[str, Sequence[Mapping[str, Any]]], on_leakage: 
             message = f"{shared['examples']} of {sizes[second]} {second} examples {said}"
             if first == "train" and kind in REFUSED and on_leakage == "error":
                 raise BadInput(f"{message}; remove them, or set download.on_leakage to warn ({rows}{more})")
-            most = f": at most {shared['examples'] / sizes[second]:.4f} of an accuracy" if first == "train" else ""
+            most = (
+                f"; they can change the accuracy by at most {shared['examples'] / sizes[second]:.4f}"
+                if first == "train"
+                else ""
+            )
             warn(f"download: warning: {message} ({rows}{more}){most}")

@@ -106,8 +106,8 @@ def read_source(p: DownloadParams, network_timeout: float, scratch: Path) -> Sou
         return read_glue(p.dataset.removeprefix("glue/"), network_timeout)
     if p.group_column == p.label_column:
         raise BadInput(
-            f"params.yaml: download.group_column: {p.group_column!r} is download.label_column; a group is what rows "
-            "have in common besides the label"
+            f"params.yaml: download.group_column: {p.group_column!r} is download.label_column; use a column that "
+            "rows share besides the label"
         )
     labelling = Labelling(**{field.name: getattr(p, field.name) for field in fields(Labelling)})
     if p.dataset == "files":

@@ -1,4 +1,4 @@
-"""Local files as a source: the rows of a split are streamed into one memory-mapped table."""
+"""Reads local files: the rows of a split are streamed into one memory-mapped table."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,8 +56,8 @@ def _batches(split: str, files: Sequence[Path], labelling: Labelling) -> Iterato
                 schema = schema or batch.schema
                 if not batch.schema.equals(schema):
                     raise BadInput(
-                        f"{file}: its columns are {_types(batch.schema)}, but {_types(schema)} in {files[0]}; "
-                        "bring them to one"
+                        f"{file}: its columns are {_types(batch.schema)}, but {_types(schema)} in {files[0]}; give "
+                        "all files the same columns"
                     )
                 yield batch
                 progress.update(batch.num_rows)

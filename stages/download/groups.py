@@ -1,4 +1,4 @@
-"""Groups: the rows that `download.group_column` says belong together, as those of one author, document or source."""
+"""Reads the groups of `download.group_column`: rows that belong together, such as those of one author or document."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def read_groups(source: Source) -> dict[str, pa.ChunkedArray]:
     names = {name for column in groups.values() for name in pc.unique(column)[:2].to_pylist()}
     if len(names) == 1:
         raise BadInput(
-            f"{source.places['train']}: all rows are of one group, {names.pop()!r} in column "
+            f"{source.places['train']}: all rows are in one group, {names.pop()!r} in column "
             f"{labelling.group_column!r}; name another column in download.group_column, or set it to null"
         )
     return groups
@@ -56,8 +56,8 @@ def _names(column: Any, name: str, place: str) -> pa.ChunkedArray:
     if pc.any(missing).as_py():
         row = pc.index(missing, True).as_py() + 1
         raise BadInput(
-            f"{place}: row {row}: no group in column {name!r} (download.group_column); a row that belongs to no other "
-            "is a group of its own: give it a name of its own"
+            f"{place}: row {row}: no group in column {name!r} (download.group_column); give a row that belongs to "
+            "no group a unique name"
         )
     return texts
 

@@ -1,4 +1,4 @@
-"""What config.json and the headers of the safetensors tell of a checkpoint before anybody loads it.
+"""Checks config.json and the headers of the safetensors before the checkpoint is loaded.
 
 Only what is certain is refused here: whether each tensor has its place in the model, `train` sees when it loads them.
 """
@@ -78,8 +78,8 @@ def check_checkpoint(folder: Path, place: str) -> None:
         with file.open("rb") as stream:
             if stream.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise BadInput(
-                    f"{place}/{file.name}: a pointer of Git LFS, not the file itself; "
-                    "run `git lfs pull` where it was cloned, or download it anew"
+                    f"{place}/{file.name}: a pointer of Git LFS, not the file itself; run `git lfs pull` where it "
+                    "was cloned, or download it again"
                 )
     config = _read_object(folder, "config.json", place)
     _check_config(config, f"{place}/config.json")
@@ -105,11 +105,11 @@ def _check_config(config: Mapping[str, Any], file: str) -> None:
     if kind not in text_classifiers():
         if config.get("auto_map"):
             raise BadInput(
-                f"{file}: model_type {kind!r} needs the program that auto_map names, and no downloaded program is run; "
-                "use a checkpoint of a type that transformers itself has"
+                f"{file}: model_type {kind!r} needs the code that auto_map names, and downloaded code is never "
+                "run; use a checkpoint of a type that transformers includes"
             )
         raise BadInput(
-            f"{file}: transformers classifies no texts with model_type {kind!r}; use one of the types in "
+            f"{file}: transformers has no text classifier for model_type {kind!r}; use one of the types in "
             "docs/checkpoints.md"
         )
     for key in WHOLE_NUMBERS:
@@ -121,7 +121,9 @@ def _check_config(config: Mapping[str, Any], file: str) -> None:
         if value is not None and not isinstance(value, expected):
             raise BadInput(f"{file}: {key}: expected {words}, got {_quoted(value)}")
     if any(key == "quantization_config" and value for key, value in _members(config)):
-        raise BadInput(f"{file}: quantization_config: quantized weights cannot be trained; use those before it")
+        raise BadInput(
+            f"{file}: quantization_config: quantized weights cannot be trained; use the unquantized checkpoint"
+        )
 
 
 def _check_possible(tensors: Mapping[str, Tensor], config: Mapping[str, Any], file: str) -> None:
@@ -169,7 +171,7 @@ def _quoted(value: Any) -> str:
 
 def _read_object(folder: Path, name: str, place: str) -> dict[str, Any]:
     if (folder / name).stat().st_size > MAX_JSON_BYTES:
-        raise BadInput(f"{place}/{name}: more than {MAX_JSON_BYTES // 2**20} MiB; download it anew")
+        raise BadInput(f"{place}/{name}: more than {MAX_JSON_BYTES // 2**20} MiB; download it again")
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -186,7 +188,7 @@ def _read_tensors(folder: Path, place: str) -> dict[str, Tensor]:
     else:
         tensors = _read_shards(folder, place)
     if not tensors:
-        raise BadInput(f"{place}: no tensor in its safetensors; download them anew")
+        raise BadInput(f"{place}: no tensors in its safetensors; download them again")
     return tensors
 
 
@@ -199,7 +201,7 @@ def _read_shards(folder: Path, place: str) -> dict[str, Tensor]:
     for shard in sorted(set(shard_of.values())):
         if Path(shard).name != shard or shard == "..":
             raise BadInput(
-                f"{place}/{INDEX}: {shard[:200]!r} leads out of the checkpoint; expected the name of a file in it"
+                f"{place}/{INDEX}: {shard[:200]!r} is outside the checkpoint; expected the name of a file in it"
             )
         if shard not in there:
             raise BadInput(
@@ -210,7 +212,8 @@ def _read_shards(folder: Path, place: str) -> dict[str, Tensor]:
         lacking = [name for name, file in shard_of.items() if file == shard and name not in found]
         if lacking:
             raise BadInput(
-                f"{place}/{shard}: has no {_listed(lacking)}, though {INDEX} says so; download both anew, of one commit"
+                f"{place}/{shard}: has no {_listed(lacking)}, although {INDEX} says so; download both again, from "
+                "one commit"
             )
         tensors |= found
     return tensors
@@ -224,29 +227,29 @@ def _read_header(file: Path, called: str) -> dict[str, Tensor]:
             return {name: Tensor(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise BadInput(f"{called}: cut off, or not of safetensors ({reason}); download it anew") from None
+        raise BadInput(f"{called}: cut off, or not a safetensors file ({reason}); download it again") from None
 
 
 def _check_names(tensors: Mapping[str, Tensor], place: str) -> None:
     adapters = [name for name in tensors if ADAPTER.search(name)]
     if adapters:
         raise BadInput(
-            f"{place}: holds the weights of an adapter beside a model's ({_listed(adapters)}); merge them "
+            f"{place}: has adapter weights beside those of a model ({_listed(adapters)}); merge them "
             "(`merge_and_unload()` of peft) and save the model again"
         )
     prefix = next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), None)
     if prefix:
         raise BadInput(
-            f"{place}: the name of every tensor begins with {prefix!r}, which is not the model's but of what was "
-            "around it when it was saved; save the model itself (`model.module.save_pretrained(...)` or the like)"
+            f"{place}: the name of every tensor begins with {prefix!r}, because the model was saved inside a "
+            "wrapper; save the model itself (`model.module.save_pretrained(...)` or the like)"
         )
     quantized = {name: tensor for name, tensor in tensors.items() if name.endswith(".weight")}
     quantized = {name: tensor for name, tensor in quantized.items() if tensor.dtype not in FLOATS}
     if quantized:
         kinds = ", ".join(sorted({tensor.dtype for tensor in quantized.values()}))
         raise BadInput(
-            f"{place}: weights of type {kinds} ({_listed(list(quantized))}) cannot be trained; "
-            f"use the checkpoint as it was before it was quantized, in {', '.join(FLOATS)}"
+            f"{place}: weights of type {kinds} ({_listed(list(quantized))}) cannot be trained; use the unquantized "
+            f"checkpoint, in {', '.join(FLOATS)}"
         )
 
 
@@ -257,15 +260,15 @@ def _check_sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any], place
             size = config.get(key)
             if type(size) is int and pattern.search(name) and len(tensor.shape) == 2 and tensor.shape[axis] != size:
                 raise BadInput(
-                    f"{place}/config.json: {key} is {size}, but {name} has the shape {list(tensor.shape)}, "
-                    f"which asks for {tensor.shape[axis]}; use the config.json that belongs to the weights"
+                    f"{place}/config.json: {key} is {size}, but {name} has the shape {list(tensor.shape)}, which "
+                    f"needs {tensor.shape[axis]}; use the config.json that belongs to the weights"
                 )
     layers = {int(match[2]) for match in map(LAYER.search, tensors) if match}
     number = config.get(LAYERS)
     if layers and type(number) is int and (len(layers) != number or max(layers) != number - 1):
         raise BadInput(
-            f"{place}/config.json: {LAYERS} is {config[LAYERS]}, but the weights are of {len(layers)} layers; "
-            "use the config.json that belongs to the weights"
+            f"{place}/config.json: {LAYERS} is {config[LAYERS]}, but the weights have {len(layers)} layers; use "
+            "the config.json that belongs to the weights"
         )
 
 

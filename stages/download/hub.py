@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: datasets and checkpoints, pinned by commit, checked against the Hub's own hashes."""
+"""Reads datasets of the Hugging Face Hub, pinned by commit and checked against the Hub's hashes."""
 
 import json
 import logging
@@ -50,9 +50,7 @@ def read_hub(
     if own_names is not None:
         tables = _renamed(tables, own_names, name)
     if "train" not in tables:
-        raise BadInput(
-            f"dataset {name}: no train split, only {', '.join(tables)}; say in download.split_files which it is"
-        )
+        raise BadInput(f"dataset {name}: no train split, only {', '.join(tables)}; set download.split_files")
     return Source("hub", commit, tables, dict.fromkeys(tables, name), labelling)
 
 
@@ -113,7 +111,7 @@ def _load(
     shutil.rmtree(scratch, ignore_errors=True)  # A run that was killed may have left it.
     folder = scratch / f"files-{repository.commit}"
     if GLOB_SIGNS & set(str(folder)):
-        raise BadInput(f"{folder}: `datasets` takes {', '.join(sorted(GLOB_SIGNS))} in it for patterns; rename it")
+        raise BadInput(f"{folder}: `datasets` reads {', '.join(sorted(GLOB_SIGNS))} in a path as patterns; rename it")
     try:
         cards = [files[path] for path in CARDS if path in files]
         for card in cards:
@@ -170,7 +168,7 @@ def _check_card(file: Path, what: str) -> None:
     card = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     for number, (keys, value) in enumerate(_values(card)):
         if number > MAX_CARD_VALUES:
-            raise BadInput(f"{what}: {file.name} stands for more than {MAX_CARD_VALUES:,} values; use a copy")
+            raise BadInput(f"{what}: {file.name} expands to more than {MAX_CARD_VALUES:,} values; use a corrected copy")
         if not isinstance(value, str) or "configs" not in keys[:1]:
             continue
         address = re.search(r'[a-z0-9]+://[^"]+', value)
@@ -180,8 +178,8 @@ def _check_card(file: Path, what: str) -> None:
         if address is not None or outside:
             place = address[0] if address else value
             raise BadInput(
-                f"{what}: its card takes data from {place[:200]}, which no commit pins; "
-                "download that yourself and use local files"
+                f"{what}: its card takes data from {place[:200]}, which no commit pins; download them yourself and "
+                "use local files"
             )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client of every request to the Hub: it repeats, resumes and gives up, by one time limit.
+"""The HTTP client of every request to the Hub: it retries, resumes and gives up within one time limit.
 
 `huggingface_hub` has retries of its own, and `set_client_factory` puts this client below them. What it does that they
 do not: it repeats every request (theirs leave out the first look-up of a repository), also after a 500 in the middle
@@ -147,7 +147,7 @@ class _Transfer:
                 response = self._follow(request, left + self.session.time_limit / 10)
             except TRANSIENT_ERRORS as error:
                 if self.client.is_closed:
-                    raise self.give_up("no whole answer", self.limit) from None
+                    raise self.give_up("no complete answer", self.limit) from None
                 most = MAX_CONNECTION_ATTEMPTS if isinstance(error, httpx.ConnectError) else MAX_ATTEMPTS
                 self.pause(_reason(error), max_attempts=most)
                 continue
@@ -172,7 +172,7 @@ class _Transfer:
                 return response
             response.close()
             request = response.next_request
-        raise self.give_up(f"{MAX_REDIRECTS} redirects, and the last one leads on")
+        raise self.give_up(f"more than {MAX_REDIRECTS} redirects")
 
     def pause(self, reason: str, retry_after: float | None = None, max_attempts: int = MAX_ATTEMPTS) -> None:
         """Waits before the next attempt, or gives up where it would come too late.
@@ -229,11 +229,13 @@ class _Transfer:
         commit = response.headers.get("X-Repo-Commit")
         if self.commit is not None and commit not in (None, self.commit):
             response.close()
-            reason = f"{self.what}: asked for commit {self.commit}, the answer is of {commit}"
+            reason = f"{self.what}: asked for commit {self.commit}, but the answer is for {commit}"
             raise self.session.fail(reason, CHECK_ENDPOINT)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
-            raise self.session.fail(f"{self.what}: the answer is compressed, which was not asked for", CHECK_ENDPOINT)
+            raise self.session.fail(
+                f"{self.what}: the answer is compressed, although this was not requested", CHECK_ENDPOINT
+            )
 
 
 class _ResumedBody(httpx.SyncByteStream):

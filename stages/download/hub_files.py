@@ -1,4 +1,4 @@
-"""The files of a repository of the Hub at one commit: their list with hashes, and each fetched and verified.
+"""Lists the files of a Hub repository at one commit with their hashes, and fetches and verifies each file.
 
 What is handed out is exactly what was asked for, each file copied and hashed at once, so that nobody can change it in
 between. The Hub's cache of the user is only a place where the same bytes may lie already: whatever lies there that is
@@ -110,7 +110,7 @@ def look_up(kind: Kind, name: str, revision: str | None, time_limit: float) -> t
         paths = [str(entry["rfilename"]) for entry in answer.get("siblings", [])]
     if not COMMIT.fullmatch(commit) or revision not in (None, commit):
         raise BadInput(
-            f"{what}: asked {hub_host()} for commit {revision or 'main'}, the answer is of {commit[:80]}; "
+            f"{what}: asked {hub_host()} for commit {revision or 'main'}, but the answer is for {commit[:80]}; "
             f"{CHECK_ENDPOINT}"
         )
     # The newest commit is another one tomorrow, and the same parameters would then give other results.
@@ -163,7 +163,7 @@ def _entries(repository: Repository) -> Iterator[dict[str, Any]]:
             return
         url = url.join(link)
         if not is_hub(url):
-            raise BadInput(f"{repository.what}: its list of files goes on at another host; {CHECK_ENDPOINT}")
+            raise BadInput(f"{repository.what}: its list of files continues on another host; {CHECK_ENDPOINT}")
         url = url.copy_with(**user)
     raise BadInput(f"{repository.what}: its list of files does not end after {MAX_PAGES:,} pages; {CHECK_ENDPOINT}")
 
@@ -175,9 +175,11 @@ def _described(entry: Mapping[str, Any], what: str) -> HubFile:
     described = entry if large is None else large
     size, digest = (described.get(key) for key in ("size", "oid")) if isinstance(described, dict) else (None, None)
     if not isinstance(path, str) or {"", ".", ".."} & set(path.split("/")) or "\0" in path:
-        raise BadInput(f"{what}: its list of files names {str(path)[:200]!r}, which leads out of it; {CHECK_ENDPOINT}")
+        raise BadInput(
+            f"{what}: its list of files names {str(path)[:200]!r}, which is outside the repository; {CHECK_ENDPOINT}"
+        )
     if type(size) is not int or size < 0 or not isinstance(digest, str) or not HASHES[algorithm].fullmatch(digest):
-        raise BadInput(f"{what}: its list of files has no size and hash of {path[:200]}; {CHECK_ENDPOINT}")
+        raise BadInput(f"{what}: its list of files has no size and hash for {path[:200]}; {CHECK_ENDPOINT}")
     return HubFile(path, size, algorithm, digest)
 
 
@@ -221,7 +223,8 @@ def _fetch(repository: Repository, file: HubFile, target: Path, progress: Any) -
             _keep(repository, file, target)
             return
     raise BadInput(
-        f"{repository.what}: {file.path} is damaged: {fault}, twice; something between here and the Hub alters it"
+        f"{repository.what}: {file.path} is damaged: {fault}, twice; something between this machine and the Hub "
+        "changes it"
     )
 
 

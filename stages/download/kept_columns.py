@@ -1,4 +1,4 @@
-"""Columns that `download.keep_columns` names: kept beside the texts for who reads the results; no model sees them."""
+"""Keeps the columns of `download.keep_columns` for the reader of the results; the model never sees them."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

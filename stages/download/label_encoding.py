@@ -1,4 +1,4 @@
-"""Labels as a model learns them, one encoder for each problem type: class indices, numbers, or sets of classes."""
+"""Encodes labels for each problem type: as class indices, numbers, or sets of classes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -66,8 +66,8 @@ def _encode_numbers(splits: LabelledSplits, labelling: Labelling) -> Encoded:
         if not pc.all(finite).as_py():
             row = pc.index(finite, False).as_py()
             raise BadInput(
-                f"{labels.place}: row {row + 1}: label {labels.values[row].as_py()} is not a finite number of "
-                "32 bits; correct the row"
+                f"{labels.place}: row {row + 1}: label {labels.values[row].as_py()} is not a finite 32-bit number; "
+                "correct the row"
             )
         encoded[split] = numbers
     return Value("float32"), [], encoded
@@ -118,8 +118,8 @@ def _members(lists: Labels, labelling: Labelling) -> Labels:
     """Takes the labels out of their lists."""
     if not is_list(lists.values.type):
         raise BadInput(
-            f"{lists.place}: multi-label rows need a list of labels, found {lists.values.type}; "
-            "download.label_delimiter cuts texts into lists"
+            f"{lists.place}: multi-label rows need a list of labels, found {lists.values.type}; set "
+            "download.label_delimiter to split texts into lists"
         )
     rows = np.repeat(lists.rows, pc.list_value_length(lists.values).to_numpy())
     members = Labels(pc.list_flatten(lists.values), rows, lists.place)
@@ -134,8 +134,8 @@ def _ones(labels: Labels, width: int, names: list[str] | None) -> Labels:
     """Turns lists with a 0 or a 1 for each of `width` labels into the names of the ones."""
     if names is None or len(names) != width:
         raise BadInput(
-            f"{labels.place}: every list of labels has {width} entries, each 0 or 1: one for each label; "
-            f"name these {width} labels, in their order, in download.label_names"
+            f"{labels.place}: every list of labels has {width} entries, each 0 or 1; give the names of these "
+            f"{width} labels, in their order, in download.label_names"
         )
     rows, indices = np.nonzero(labels.values.to_numpy().reshape(-1, width))
     return Labels(pa.array(names).take(pa.array(indices)), rows, labels.place)
@@ -192,8 +192,8 @@ def _check_once(labels: Labels, indices: np.ndarray, names: Sequence[str]) -> No
     if len(first) < len(indices):
         again = np.setdiff1d(np.arange(len(indices)), first)[0]
         raise BadInput(
-            f"{labels.place}: row {labels.rows[again] + 1}: label {names[indices[again]]!r} twice in the list; "
-            "name each label of a row once (or give all lists a 0 or a 1 for each of download.label_names)"
+            f"{labels.place}: row {labels.rows[again] + 1}: label {names[indices[again]]!r} is in the list twice; "
+            "name each label once (or give every list a 0 or a 1 for each of download.label_names)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The label column of each split as the source has it: which splits have labels, and texts that are cut into lists."""
+"""Reads the label column of each split: which splits have labels, and strings that are split into lists of labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +40,13 @@ def read_labels(source: Source) -> dict[str, Labels]:
         place, table = source.places[split], source.tables[split]
         if split_kind(split) == "validation":
             raise BadInput(
-                f"{place}: the {split} split has no labels, or {UNLABELLED} throughout; training is steered by it"
+                f"{place}: the {split} split has no labels, or {UNLABELLED} throughout; add labels, because train "
+                "scores each epoch on it"
             )
         if name in table.column_names and _all_unlabelled(table[name]) and pc.any(_is_unlabelled(train.values)).as_py():
             warn(
-                f"download: warning: {place}: every label of the {split} split is {UNLABELLED}, "
-                "which is a label of train too; it is taken for unlabelled"
+                f"download: warning: {place}: every label of the {split} split is {UNLABELLED}, which is also a "
+                "label in train; the split is treated as unlabelled"
             )
     return {split: labels for split, labels in splits.items() if labels is not None}
 
@@ -75,7 +76,7 @@ def _labels(source: Source, split: str) -> Labels | None:
 def _cut(labels: pa.ChunkedArray, delimiter: str, place: str) -> pa.ChunkedArray:
     """Cuts texts into lists of labels, whole numbers where all of them are; an empty cell has none."""
     if not (is_text(labels.type) or pa.types.is_integer(labels.type)):
-        raise BadInput(f"{place}: download.label_delimiter cuts texts, found {labels.type}; set it to null")
+        raise BadInput(f"{place}: download.label_delimiter splits texts, found {labels.type}; set it to null")
     encoded = labels.cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
     cells: list[list[Any]] = [
         [label for part in cell.split(delimiter) if (label := part.strip())] for cell in encoded.dictionary.to_pylist()

@@ -1,4 +1,4 @@
-"""Near-duplicates of train in other splits: examples of which at least half of the runs of five words are the same.
+"""Finds near-duplicates of train in other splits: examples that share at least half of their five-word shingles.
 
 The method is MinHash with banding (Broder 1997; Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", chapter 3):
 what two sketches have in common makes a pair a candidate, and of candidates the runs themselves are compared, so no

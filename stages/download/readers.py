@@ -1,4 +1,4 @@
-"""A reader for each format of files: it yields rows in batches, with the columns of use alone.
+"""A reader for each file format: it yields rows in batches, with only the columns that are used.
 
 Why they are not `pyarrow.dataset`: it guesses types (a text that looks like a date becomes one), refuses a jsonl file
 whose values vary without naming the row, does not read Arrow's stream format, which `datasets` writes, and needs 30 %
@@ -142,7 +142,7 @@ def check_lines(file: Path, place: str) -> None:
             if length > MAX_LINE_BYTES:
                 most = f"{MAX_LINE_BYTES // 2**20} MiB"
                 raise BadInput(
-                    f"{place}: a line has more than {most}, which no row may have; shorten it, or use .parquet"
+                    f"{place}: a line is longer than {most}, the limit for a row; shorten it, or use .parquet"
                 )
             if last >= 0:
                 length = len(chunk) - last - 1
@@ -179,7 +179,9 @@ def text_array(values: list[Any], place: str, done: int) -> pa.Array:
             if not (value is None or isinstance(value, str)):
                 raise BadInput(f"{place.format(row)}: expected a text, found {json.dumps(value)[:40]}") from None
             if value is not None and any("\ud800" <= character <= "\udfff" for character in value):
-                raise BadInput(f"{place.format(row)}: the text holds half a character (a lone surrogate)") from None
+                raise BadInput(
+                    f"{place.format(row)}: the text has half a character (a lone surrogate); correct it"
+                ) from None
         raise
 
 

@@ -1,4 +1,4 @@
-"""What a source of data hands over before its rows are brought to the canonical columns."""
+"""What every source of data returns, before its rows are brought to the canonical columns."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

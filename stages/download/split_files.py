@@ -1,4 +1,4 @@
-"""Finds the files of each split, by their names or by the patterns of `download.split_files`."""
+"""Finds the files of each split by their names or by the patterns of `download.split_files`."""
 
 import json
 import re
@@ -29,12 +29,12 @@ def find_files(path: Path, patterns: Mapping[str, str] | None) -> dict[str, list
     if "train" not in splits:
         names = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
         raise BadInput(
-            f"{path}: no train.{KNOWN_FORMATS} there, only {names}; name the files after the splits, "
-            "or say in download.split_files which are which"
+            f"{path}: no train.{KNOWN_FORMATS} there, only {names}; name the files after the splits, or set "
+            "download.split_files"
         )
     for split, files in splits.items():
         if len(set(map(file_format, files))) > 1:
-            raise BadInput(f"{path}: the {split} split has files of several formats; bring them to one")
+            raise BadInput(f"{path}: the {split} split has files of several formats; convert them to one")
     return in_order(splits)
 
 
@@ -51,8 +51,8 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
             continue  # A folder such as train_logs, or a file such as train.txt, is something else of the user's.
         if not is_split:
             raise BadInput(
-                f"{entry}: there is one train split; name its files train-00000-of-00002 and so on, "
-                "or say in download.split_files which they are"
+                f"{entry}: there is one train split; name its files train-00000-of-00002 and so on, or set "
+                "download.split_files"
             )
         form = entry.name if total is None or is_folder else f"{split}-*-of-{total}{matched['suffix']}"
         forms.setdefault(split, {}).setdefault(form, []).append(entry)
@@ -63,7 +63,7 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
         ((form, entries),) = candidates.items()
         total = form.partition("-*-of-")[2].partition(".")[0]
         if total and len(entries) != int(total):
-            raise BadInput(f"{folder}: {len(entries)} of {int(total)} files {form} are there; add the others")
+            raise BadInput(f"{folder}: only {len(entries)} of {int(total)} files {form} are there; add the others")
         splits[split] = _inside(entries[0]) if entries[0].is_dir() else entries
     return splits
 
@@ -92,7 +92,7 @@ def _by_pattern(folder: Path, patterns: Mapping[str, str]) -> dict[str, list[Pat
         try:
             splits[split] = _visible_files(folder, pattern)
         except ValueError as error:
-            raise BadInput(f"{key}: {pattern!r} is no pattern: {str(error).rstrip('.')}") from None
+            raise BadInput(f"{key}: {pattern!r} is not a valid pattern: {str(error).rstrip('.')}") from None
         if not splits[split]:
             raise BadInput(f"{key}: no file in {folder} matches {pattern!r}")
         for file in splits[split]:
@@ -114,4 +114,4 @@ def _visible_files(folder: Path, pattern: str) -> list[Path]:
 
 def _check_format(file: Path) -> None:
     if not file_format(file):
-        raise BadInput(f"{file}: the name says no format; expected {KNOWN_FORMATS}, the first three also with .gz")
+        raise BadInput(f"{file}: unknown format; expected {KNOWN_FORMATS}, the first three also with .gz")

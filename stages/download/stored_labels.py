@@ -1,4 +1,4 @@
-"""Label names that `datasets` stores: a ClassLabel keeps codes in the rows, and their names in the schema."""
+"""Reads label names that `datasets` stored: a ClassLabel has codes in the rows and their names in the schema."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def stored_feature(schema: pa.Schema, column: str, place: str) -> Any:
     except Exception as error:  # of any kind: the file may hold anything
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise BadInput(
-            f"{place}: what `datasets` stored in its schema cannot be read ({reason}); write the file anew"
+            f"{place}: what `datasets` stored in its schema cannot be read ({reason}); write the file again"
         ) from None
 
 
@@ -67,8 +67,8 @@ def decode_labels(labels: Any, feature: Any, labelling: Labelling, place: str) -
     if pc.all(has_name).as_py() is False:
         wrong = codes.filter(pc.invert(has_name))[0].as_py()
         raise BadInput(
-            f"{place}: column {labelling.label_column!r}: code {wrong} has no name among the {len(names)} that are "
-            "stored with it; write the file anew"
+            f"{place}: column {labelling.label_column!r}: code {wrong} is none of the {len(names)} label names "
+            "stored with it; write the file again"
         )
     if labelling.problem_type == "regression":
         numeric = all(map(NUMBER.fullmatch, names))

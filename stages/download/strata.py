@@ -1,4 +1,4 @@
-"""Stratified choice: which rows are alike, and a seeded draw that takes a share of each kind."""
+"""Stratified sampling: groups similar rows, and draws a seeded share of each stratum."""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,1 @@
-"""Scores, how sure they are, reasons to doubt them, and what DVC draws of them."""
+"""Computes scores, their intervals, warnings about them, and the data of DVC's plots."""

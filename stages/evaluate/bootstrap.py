@@ -1,4 +1,4 @@
-"""How a metric of counts varies from resample to resample, and the interval that is read off that.
+"""Bootstrap intervals of metrics that are functions of counts.
 
 A resample is no list of examples but how often each cell of `tables` is drawn. The interval is the BCa interval (Efron
 1987; Efron & Tibshirani 1993, chapter 14): the percentiles of the resampled values, moved for the bias of their median

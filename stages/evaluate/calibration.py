@@ -1,4 +1,4 @@
-"""Are the model's probabilities as often right as they say?"""
+"""Calibration: is the model right as often as its probabilities say?"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The interval that each metric gets, and why some get none: one that cannot be trusted is withheld, in words.
+"""Chooses the interval of each metric, and withholds one that cannot be trusted, with the reason.
 
 - the accuracy: the score intervals of Wilson and, for a difference, Tango; always
 - other metrics of counts: the wider, at each end, of the bootstrap's BCa and of the interval in `proportions`

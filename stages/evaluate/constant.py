@@ -1,4 +1,4 @@
-"""The best that any one answer, the same to every example, would score."""
+"""The best score of a constant answer, the same to every example."""
 
 from collections.abc import Iterator
 

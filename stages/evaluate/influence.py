@@ -1,4 +1,4 @@
-"""What each example does to a mean or a correlation, and the interval that follows from it without resampling.
+"""The influence of each example on a mean or a correlation, and the interval that follows without resampling.
 
 A value in another sample differs by the mean of the drawn examples' influences, up to a term of the order of
 1 / examples (the infinitesimal jackknife: Efron 1982, chapter 6). So its standard error is that of a mean, also where

@@ -1,4 +1,4 @@
-"""What `evaluate` is asked: the checks ask it too, but without the seconds that its scorer takes to import."""
+"""The parameters of `evaluate`, in a module that the checks can import without loading its scorer."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The rows of metrics/plots/*.csv. Every file is always written; what does not fit the problem is a header alone.
+"""The rows of metrics/plots/*.csv. Every file is always written, with only a header if it does not apply.
 
 People open these files in a spreadsheet, and labels come from the data: no cell is a formula (`shared/task/cells.py`).
 """

@@ -1,4 +1,4 @@
-"""Metrics of probabilities: their values, what each example does to them, and the best that one answer to all can do.
+"""Metrics of probabilities: their values, the influence of each example, and the best score of a constant answer.
 
 The area under the ROC curve is the chance that an example with a label is ranked above one without it (Hanley & McNeil
 1982), and its influences are the components of DeLong, DeLong & Clarke-Pearson (1988). The average precision is the

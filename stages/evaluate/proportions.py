@@ -1,4 +1,4 @@
-"""Score intervals of proportions, and what they leave open for a metric of counts: what few examples cannot show.
+"""Score intervals of proportions, and the uncertainty that they give a metric of counts on few examples.
 
 Of ten examples that are all right every resample is all right, so the bootstrap's interval is a point. The score
 intervals of Wilson (1927) and, for the difference of two models on the same examples, of Tango (1998) know how few

@@ -1,4 +1,4 @@
-"""What each example does to a metric: the jackknife's pseudo-values, whose mean is the metric, nearly.
+"""The influence of each example on a metric, as the jackknife's pseudo-values, whose mean is nearly the metric.
 
 Of the accuracy they are whether each example is right, and of any mean the values themselves. A metric that is no mean
 is brought to that form by leaving each example out once (Tukey 1958; Efron & Tibshirani 1993, section 11.5): what is

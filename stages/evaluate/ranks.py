@@ -1,4 +1,4 @@
-"""What each example does to the correlation of ranks."""
+"""The influence of each example on a rank correlation."""
 
 import numpy as np
 from scipy.stats import rankdata

@@ -1,4 +1,4 @@
-"""Reasons to doubt a score, in words."""
+"""Warnings: reasons to doubt a score."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What choosing the best epoch did to its score: corrected on the examples that did not take part in the choice.
+"""Corrects the score of the best epoch for the choice, on examples that did not take part in it.
 
 The best of several scores is one that chance was kind to, so on the split that chose it a model scores above what it is
 worth. The bootstrap bias correction (Tsamardinos, Greasidou & Borboudakis 2018, "Bootstrapping the out-of-sample

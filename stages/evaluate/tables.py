@@ -1,4 +1,4 @@
-"""From examples to cells, and metrics of counts as functions of how often each cell is drawn.
+"""Groups examples into cells, and computes metrics of counts from how often each cell is drawn.
 
 Examples that are alike to the metrics (the same label and predictions) share a cell, so a million of them cost what a
 hundred do. Where the examples are of more kinds than MOST_CELLS, they are spread at random over that many blocks, which

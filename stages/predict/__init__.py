@@ -1,1 +1,1 @@
-"""Computes the logits of every split but train: longest examples first, as many at once as the token budget takes."""
+"""Computes the logits of every split except train: longest examples first, in batches within the token budget."""

@@ -1,4 +1,4 @@
-"""Cuts a split into batches, and pads them straight from the mapped Arrow file: no Python list of token ids."""
+"""Cuts a split into batches, and pads them directly from the mapped Arrow file, without Python lists of token ids."""
 
 from collections.abc import Iterator
 from typing import Any

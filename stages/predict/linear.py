@@ -1,4 +1,4 @@
-"""Linear layers for prediction on processors: weights are laid out for the processor once, in bf16 converted before."""
+"""Linear layers for prediction on CPUs, with weights that are packed once, and converted first if in bf16."""
 
 import torch
 from torch import nn

@@ -68,8 +68,8 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
     columns = read_task(files.task).columns
     if compute.model.config.num_labels != columns:
         raise BadInput(
-            f"{files.finetuned}: gives {compute.model.config.num_labels} logits, where the task has {columns} columns; "
-            "run `dvc repro -f train`"
+            f"{files.finetuned}: gives {compute.model.config.num_labels} logits, but the task needs {columns}; run "
+            "`dvc repro -f train`"
         )
     splits = {name: split for name, split in load_splits(files.tokenized).items() if name != "train"}
     shares = {name: deal(split, p.token_budget) for name, split in splits.items()}
@@ -120,7 +120,9 @@ class Predictor:
         model, accounts = load_classifier(finetuned_dir)
         words = discrepancies(accounts)
         if words:
-            raise BadInput(f"{finetuned_dir}: not what train wrote: {'; '.join(words)}; run `dvc repro -f train`")
+            raise BadInput(
+                f"{finetuned_dir}: changed since train wrote it: {'; '.join(words)}; run `dvc repro -f train`"
+            )
         dtype = torch.bfloat16 if p.arithmetic == "bf16" else torch.float32
         if self.device.type == "cpu":
             pack = partial(PackedLinear, tokens=p.token_budget, dtype=dtype)

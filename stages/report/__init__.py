@@ -1,1 +1,1 @@
-"""One page and one model card that say how good the model is, where it fails, and whether to trust the figures."""
+"""A page and a model card that show how good the model is, where it fails, and whether to trust the figures."""

@@ -1,4 +1,4 @@
-"""What the model answered on a split, next to what was right: in chunks, so that a million rows fit into memory."""
+"""The model's answers on a split next to the true ones, in chunks, so that a million rows fit into memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

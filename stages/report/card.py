@@ -1,4 +1,4 @@
-"""The model card, as the Hugging Face Hub reads it."""
+"""The model card for the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Any

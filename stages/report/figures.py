@@ -1,4 +1,4 @@
-"""The figures, as SVG that takes its colours and fonts from the page: one drawing for light, dark and paper."""
+"""The figures, as SVG that takes its colours and fonts from the page, so that one drawing fits every theme."""
 
 import io
 import re
@@ -185,8 +185,8 @@ def _by_epoch(
     description += f", in {len(history)} epoch{'s' if len(history) > 1 else ''}. Epoch {kept} was kept."
     measured = "Measured at the end of each epoch"
     if "train_loss" in columns.values():
-        measured += "; that of train is its mean during the epoch, while the model learns"
-    caption = f"{measured}. Epoch {kept}, at the dotted line, became the model"
+        measured += "; the loss on train is the mean during the epoch, while the model learns"
+    caption = f"{measured}. Epoch {kept}, at the dotted line, was kept"
     caption += f"; the bars there are its {100 * drawn:g} % intervals." if drawn else "."
     return Drawing(name, title, caption, description, found[name])
 
@@ -215,7 +215,9 @@ def binary_scores(answers: Answers, names: Sequence[str]) -> Drawing:
         for label, median in zip(names, middle, strict=True)
         if not np.isnan(median)
     )
-    caption = "Two hills far apart are two classes told apart. The dotted line is where the prediction changes."
+    caption = (
+        "If the two peaks are far apart, the model separates the classes. The prediction changes at the dotted line."
+    )
     return Drawing(name, "Scores by true label", caption, description, found[name])
 
 
@@ -241,9 +243,9 @@ def class_scores_strips(answers: Answers, scores: Sequence[ClassScore]) -> Drawi
     description = "Median probability of its class, for examples of it: " + ", ".join(
         f"{scores[i].name} {median:.2f}" for i, median in zip(shown, medians, strict=True) if not np.isnan(median)
     )
-    caption = "Median, middle half and middle nine tenths of the probability that a class was given."
+    caption = "Median, middle 50 % and middle 90 % of the probability of the class."
     if len(shown) < len(scores):
-        caption += f" The {len(shown)} most frequent of {len(scores)} classes."
+        caption += f" Shown are the {len(shown)} most frequent of {len(scores)} classes."
     return Drawing(name, "Scores by true label", caption, description, found[name])
 
 
@@ -265,9 +267,9 @@ def scatter(answers: Answers) -> Drawing:
         axes.plot(truth, predicted, "o", color=COLOURS["one"], alpha=0.45, markersize=3, markeredgewidth=0)
         axes.set(xlabel="true", ylabel="predicted")
         _legend(axes)
-    caption = "On the dotted line a prediction is right."
+    caption = "Predictions on the dotted line are exact."
     if len(rows) < len(answers):
-        caption += f" {len(rows):,} of {len(answers):,} examples, at equal distances in the split."
+        caption += f" {len(rows):,} of {len(answers):,} examples are shown, evenly spaced in the split."
     description = (
         f"True values from {truth.min():.2f} to {truth.max():.2f}, predicted ones from {predicted.min():.2f} to "
         f"{predicted.max():.2f}."
@@ -290,7 +292,7 @@ def residuals(answers: Answers) -> Drawing:
         f"The mean error is {errors.mean():+.3f}, the mean absolute error {np.abs(errors).mean():.3f}, the largest "
         f"{np.abs(errors).max():.3f}."
     )
-    return Drawing(name, "Errors", "Left of the dotted line the prediction is too low.", description, found[name])
+    return Drawing(name, "Errors", "Left of the dotted line, the prediction is too low.", description, found[name])
 
 
 def reliability(
@@ -333,12 +335,12 @@ def reliability(
             linewidths=0,
             clip_on=False,
         )
-        axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+        axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
     caption = (
-        "Below the dotted line the model is too sure of itself, above it not sure enough. A larger dot is more "
-        f"examples, its line their {100 * interval:g} % interval. The expected calibration error, the mean distance "
-        f"from the dotted line, is {gap:.3f}."
+        "Below the dotted line the model is overconfident, above it underconfident. A larger dot stands for more "
+        f"examples, and its line is their {100 * interval:g} % interval. The expected calibration error, the mean "
+        f"distance from the dotted line, is {gap:.3f}."
     )
     if calibrated:
         caption = caption.removesuffix(".") + f", and {_gap(rows):.3f} for the model's own probabilities."
@@ -373,12 +375,14 @@ def precision_recall(rows: Sequence[Mapping[str, str]], split: str, prevalence: 
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
     caption = (
-        "Along the curve the threshold falls: more is found, and more of it is wrong. The level dotted line is the "
-        "share of examples that carry the label, which is the precision of a guess. With average_precision in "
-        "evaluate.metrics their mean precision is among the results." + _first_of(curves)
+        "Along the curve, the threshold falls: recall rises, and precision usually drops. The horizontal dotted line "
+        "is the share of examples with the label, which is the precision of random guessing. With average_precision in "
+        "evaluate.metrics, the average precision is among the results." + _first_of(curves)
     )
     half = {label: precision[np.abs(recall - 0.5).argmin()] for label, (recall, precision) in curves.items()}
-    description = "Precision where half is found: " + ", ".join(f"{label} {value:.2f}" for label, value in half.items())
+    description = "Precision at a recall of one half: " + ", ".join(
+        f"{label} {value:.2f}" for label, value in half.items()
+    )
     return Drawing(name, "Precision and recall", caption, description, found[name])
 
 
@@ -389,12 +393,14 @@ def roc(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
     found: dict[str, Markup] = {}
     with canvas(name, 4.2, 2.8, found) as axes:
         draw_curves(axes, curves)
-        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label="a coin")
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label="chance")
         axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
     areas = {label: float(np.trapezoid(up, across)) for label, (across, up) in curves.items()}
     area = "Area under the curve: " + ", ".join(f"{label} {value:.3f}" for label, value in areas.items())
-    caption = f"{area}. With roc_auc in evaluate.metrics it gets an interval, among the results.{_first_of(curves)}"
+    caption = (
+        f"{area}. With roc_auc in evaluate.metrics, the area and its interval are among the results.{_first_of(curves)}"
+    )
     return Drawing(name, "ROC", caption, area, found[name])
 
 
@@ -413,7 +419,7 @@ def draw_curves(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]])
 
 
 def _first_of(curves: Mapping[str, Any]) -> str:
-    return f" Drawn for the first {CURVES_SHOWN} of {len(curves)} labels." if len(curves) > CURVES_SHOWN else ""
+    return f" Shown are the first {CURVES_SHOWN} of {len(curves)} labels." if len(curves) > CURVES_SHOWN else ""
 
 
 def _legend(axes: Axes) -> None:

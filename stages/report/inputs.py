@@ -1,4 +1,4 @@
-"""All that the report is made of, read from the files that dvc.yaml names."""
+"""Reads everything that the report shows from the files that dvc.yaml names."""
 
 import csv
 import hashlib

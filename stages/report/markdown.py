@@ -1,4 +1,4 @@
-"""Texts of the data in Markdown."""
+"""Escapes texts of the data for Markdown."""
 
 SIGNS = "\\`*_{}[]<>()#+!|~$&"  # each may begin something; a backslash makes it itself
 

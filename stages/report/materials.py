@@ -1,4 +1,4 @@
-"""What the model was made from, as a CycloneDX list: the data, the checkpoint and the packages, with their hashes.
+"""The bill of materials in CycloneDX format: the data, the checkpoint and the packages, with their hashes.
 
 The standard's minimum (ECMA-424, version 1.6), as plain JSON. No clock and no random serial number is in it.
 """

@@ -1,4 +1,4 @@
-"""A methods paragraph with the run's own numbers, for whoever writes a paper of it."""
+"""A methods paragraph with the run's own numbers, for a paper."""
 
 from stages.report.inputs import RunSummary
 
@@ -22,10 +22,10 @@ def describe_methods(run: RunSummary) -> str:
         [
             f"We fine-tuned {run.checkpoint} ({run.finetuned.architecture}, {millions:.1f} million parameters) on "
             f"{examples.get('train', 0):,} training examples of {run.dataset} with AdamW ({settings}).",
-            f"Inputs were cut to {run.params['tokenize']['max_length']} tokens.",
+            f"Inputs were truncated to {run.params['tokenize']['max_length']} tokens.",
             chosen,
             *(describe_scores(run, split) for split in run.metrics),
-            "The intervals are over examples: they hold for this trained model, and not for other seeds.",
+            "The intervals reflect the sampling of examples. They hold for this trained model and not for other seeds.",
             f"Python {run.environment['python']}, {versions}; {run.environment['device']}, "
             f"{run.environment['threads']} threads.",
         ]

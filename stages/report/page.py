@@ -1,4 +1,4 @@
-"""The page: what its template shows, put together from a run, and rendered with every text escaped."""
+"""Puts the page together from a run and renders it with every text escaped."""
 
 import base64
 import hashlib
@@ -29,10 +29,10 @@ from stages.shared.task.task import Task
 
 MATRIX_CLASSES = 25  # rows and columns of the largest confusion matrix that can be read
 SHARED = {  # what download looks for in two splits -> what the page calls it
-    "shared": "the same example",
-    "shared_groups": "the same group",
-    "shared_sentences": "one of the two texts",
-    "near_duplicates": "nearly the same example",
+    "shared": "same example",
+    "shared_groups": "same group",
+    "shared_sentences": "same text in one of the two columns",
+    "near_duplicates": "near-duplicate example",
 }
 
 

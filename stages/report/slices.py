@@ -1,4 +1,4 @@
-"""Performance on parts of a split: by length, by overlap of the two texts, by label, by columns of the data."""
+"""Performance on slices of a split: by length, by overlap of the two texts, by label, by columns of the data."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ def slice_split(
     if "text_pair" in texts.column_names:
         cuts.append(("By shared words of the pair", overlap_groups(texts)))
     if overlap.any():
-        cuts.append(("By what train holds of it", overlap_with_train(overlap)))
+        cuts.append(("By overlap with train", overlap_with_train(overlap)))
     filled = [(title, [part for part in parts if part[1].any()]) for title, parts in cuts]
     level = (1 - confidence) / max(1, sum(len(parts) for _, parts in filled))  # Bonferroni's, over all that is tested
 
@@ -128,7 +128,7 @@ def values_of(column: pa.ChunkedArray) -> Parts:
 
 def overlap_with_train(overlap: np.ndarray) -> Parts:
     """Cuts into the examples with nothing of train, and those with something; one may have several things."""
-    return [("nothing", overlap == 0), *((name, (overlap & kind) > 0) for kind, name in KINDS.items())]
+    return [("no overlap", overlap == 0), *((name, (overlap & kind) > 0) for kind, name in KINDS.items())]
 
 
 def quarters(values: np.ndarray, digits: int = 0) -> Parts:

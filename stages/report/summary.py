@@ -1,4 +1,4 @@
-"""What the terminal says at the end of a run."""
+"""The summary that the terminal shows at the end of a run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Texts of the data, made safe and readable: cut, control characters shown, words that differ marked.
+"""Makes texts of the data safe and readable: cut, with control characters visible and different words marked.
 
 What is published has no control characters but tabs and line feeds, none that turn the direction of a text (Unicode's
 Bidi_Control), and no separators of lines and paragraphs; `without_controls` is the one place for it.

@@ -1,1 +1,1 @@
-"""Texts to token ids, once, so that no training pays for it again."""
+"""Turns texts into token ids, once, so that no training pays for it again."""

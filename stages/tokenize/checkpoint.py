@@ -1,4 +1,4 @@
-"""Loads what tokenize needs of a checkpoint, and refuses one by what its config.json and tokenizer tell."""
+"""Loads the tokenizer and config of a checkpoint, and refuses those that do not work."""
 
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
     check_model(pretrained_dir, config)
     if not tokenizer.is_fast:
         raise BadInput(
-            f"{pretrained_dir}: {type(tokenizer).__name__} is a tokenizer in Python, too slow for a corpus; "
-            "use an encoder that has a tokenizer.json or one of the kinds that transformers makes it from"
+            f"{pretrained_dir}: {type(tokenizer).__name__} is a tokenizer in Python, too slow for a corpus; use a "
+            "checkpoint with a tokenizer.json, or with files from which transformers makes one"
         )
     check_inputs(pretrained_dir, tokenizer)
     if tokenizer.pad_token is None:
@@ -42,9 +42,9 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
         )
     if config.model_type in COUNT_EOS and not count_ends(tokenizer, config, pairs=False):
         raise BadInput(
-            f"{pretrained_dir}: {config.model_type} answers at the text's last token of id {config.eos_token_id} "
-            "(eos_token_id in config.json), which the tokenizer does not add; use the tokenizer that belongs to the "
-            "weights"
+            f"{pretrained_dir}: {config.model_type} classifies at the last token with id {config.eos_token_id} "
+            "(eos_token_id in config.json), which the tokenizer does not add; use the tokenizer that belongs to "
+            "the weights"
         )
     if 0 < positions(config) < max_length:
         raise BadInput(
@@ -64,13 +64,14 @@ def check_model(pretrained_dir: Path, config: Any) -> None:
     """
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise BadInput(
-            f"{pretrained_dir}: config.json says model_type {config.model_type}, for which transformers has no model "
-            "that classifies texts; use one of the types in docs/checkpoints.md"
+            f"{pretrained_dir}: transformers has no text classifier for model_type {config.model_type} "
+            "(config.json); use one of the types in docs/checkpoints.md"
         )
     if getattr(config, "attention_type", None) == "block_sparse":
         raise BadInput(
-            f"{pretrained_dir}: config.json says attention_type block_sparse, which a model gives up for good at its "
-            "first short batch, so its answers depend on the order of the texts; set it to original_full"
+            f"{pretrained_dir}: with attention_type block_sparse (config.json), the model changes its attention "
+            "for good at the first short batch, so its answers depend on the order of the texts; set it to "
+            "original_full"
         )
 
 
@@ -85,14 +86,16 @@ def check_inputs(pretrained_dir: Path, tokenizer: Any) -> None:
         called = tokenizer("a", "b")  # as `pipeline` calls it
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
         said = " ".join(str(error).split())[:120]
-        raise BadInput(f"{pretrained_dir}: {kind} takes no plain text ({said}); use a model of texts alone") from None
+        raise BadInput(f"{pretrained_dir}: {kind} does not accept plain text ({said}); use a text-only model") from None
     if called["input_ids"] != tokenizer.backend_tokenizer.encode("a", "b").ids:
-        raise BadInput(f"{pretrained_dir}: {kind} does more with a text than tokenizer.json says; use another model")
+        raise BadInput(
+            f"{pretrained_dir}: {kind} tokenizes texts differently from its tokenizer.json; use another model"
+        )
     others = sorted({*called, *tokenizer.model_input_names} - set(INPUTS))
     if others:
         raise BadInput(
-            f"{pretrained_dir}: the model is fed {', '.join(others)} (by {kind}), which no text tells; "
-            "use a model of texts alone"
+            f"{pretrained_dir}: the model needs {', '.join(others)} (from {kind}), which plain text does not have; "
+            "use a text-only model"
         )
 
 

@@ -224,7 +224,7 @@ def check_tokens(
         row = place.row(before + int(lengths.argmin()))
 
         raise BadInput(
-            f"{place.file}: row {row}{place.split} has an empty text, and the tokenizer adds no token of its own; "
+            f"{place.file}: row {row}{place.split} has an empty text, and the tokenizer adds no special tokens; "
             "remove it, or use an encoder"
         )
     ids = tokens["input_ids"].values.to_numpy()
@@ -244,8 +244,8 @@ def check_tokens(
             places = [name for name in columns if end in texts[name][row].as_py()]
             raise BadInput(
                 f"{place.file}: row {place.row(before + row)}{place.split} has {end!r} in its "
-                f"{' and its '.join(places)}; {config.model_type} answers at the last {end!r} of rows that have "
-                "equally many, so take it out, or make it plain text: split_special_tokens true in the checkpoint's "
+                f"{' and its '.join(places)}; {config.model_type} needs equally many {end!r} in every row, so "
+                "remove it from the text, or set split_special_tokens to true in the checkpoint's "
                 "tokenizer_config.json"
             )
 

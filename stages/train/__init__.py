@@ -1,1 +1,1 @@
-"""Fine-tunes the checkpoint; a killed training goes on where it was and ends with the same bytes."""
+"""Fine-tunes the checkpoint; a killed training resumes where it was and ends with the same bytes."""

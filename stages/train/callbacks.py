@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: the history's rows, the moments of checkpoints, the loss to watch."""
+"""Actions around the steps of a training: rows of the history, checkpoints, the loss to watch."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""The checkpoints of a run that has not ended: written aside, sealed, renamed, checked before use, removed at success.
+"""The checkpoints of an unfinished run: written, sealed and renamed, checked before use, removed at the end.
 
 A run's folder holds `checkpoint-<step>` folders: the last one, the best epoch's, and while it is written one in
 `partial`. Each has a manifest with the hashes of its files, so that none is used that is not as it was written.

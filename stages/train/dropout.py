@@ -1,4 +1,4 @@
-"""Dropout for processors: torch draws each number of its masks alone, one after the other, on one core."""
+"""Faster dropout on CPUs: torch draws the numbers of a mask one after the other, on one core."""
 
 from functools import partial
 

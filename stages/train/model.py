@@ -1,4 +1,4 @@
-"""The model that is trained: the checkpoint's, tensor by tensor, with a classification head for the task."""
+"""Makes the model to train: the checkpoint's tensors, with a classification head for the task."""
 
 import copy
 import json
@@ -54,7 +54,10 @@ def load_pretrained(folder: Path, task: Task, seed: int) -> tuple[PreTrainedMode
         order, reason = order_of_labels(json.loads((folder / "config.json").read_text(encoding="utf-8")), task)
         if order is None or new & head:
             if not last <= accounts.missing:
-                _say(f"the checkpoint's classification head is {reason or 'not whole'}: its last layer is drawn anew")
+                _say(
+                    f"the checkpoint's classification head is {reason or 'incomplete'}, so its last layer is newly "
+                    "initialized"
+                )
             draw_anew(model, last - new)
             new |= last
         elif order != sorted(order):
@@ -67,7 +70,7 @@ def load_pretrained(folder: Path, task: Task, seed: int) -> tuple[PreTrainedMode
     unused = Counter(_group(name, prefix) for name in accounts.unexpected if not _is_constant(name))
     if unused:
         counts = ", ".join(f"{group} ({count})" for group, count in sorted(unused.items()))
-        _say(f"not used of the checkpoint, for a classifier has no place for them: {counted(unused.total())}, {counts}")
+        _say(f"not used, because a classifier does not need them: {counted(unused.total())}, {counts}")
     return model, Origin(summary, sorted(new), sorted(reordered), dict(sorted(unused.items())))
 
 
@@ -147,13 +150,12 @@ def _check_encoder(folder: Path, model: PreTrainedModel, prefix: str, encoder: s
     sizes = {name: tensor.numel() for name, tensor in model.state_dict().items() if name in encoder}
     random = 100 * sum(sizes[name] for name in sizes.keys() & (accounts.missing | accounts.mismatched.keys()))
     random /= sum(sizes.values())
-    consequence = f"{random:.1f} % of the encoder would be random" if random else "a part of it would be left out"
+    consequence = f"{random:.1f} % of the encoder would be random" if random else "part of it would be left out"
     stray = _stray_prefix(lost.missing, accounts.unexpected, prefix)
     remedy = (
-        f"the names in it begin with {stray!r}, as those of a model that is saved with what is around it; save the "
-        "model itself"
+        f"its names begin with {stray!r}, because the model was saved inside a wrapper; save the model itself"
         if stray
-        else "use config.json and weights that belong together, as they were published"
+        else "use the config.json that belongs to the weights"
     )
     raise BadInput(f"{folder}: not the encoder that config.json describes: {'; '.join(words)}; {consequence}: {remedy}")
 
@@ -177,8 +179,8 @@ def _check_finite(folder: Path, model: PreTrainedModel) -> None:
     broken = {name for name, weight in suspects.items() if not torch.isfinite(weight).all()}
     if broken:
         raise BadInput(
-            f"{folder}: NaN or infinite weights in {counted(len(broken))} ({listed(broken)}); no training mends them: "
-            "use an earlier or another copy of the checkpoint"
+            f"{folder}: NaN or infinite weights in {counted(len(broken))} ({listed(broken)}); training cannot "
+            "repair them; use another copy of the checkpoint"
         )
 
 

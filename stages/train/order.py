@@ -1,4 +1,4 @@
-"""The order in which a training sees its examples: drawn from (seed, epoch), dealt to the processes step by step."""
+"""The order of the training examples: drawn from (seed, epoch), and dealt to the processes step by step."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the bytes of a training depend on: its recipe, and the environment that the arithmetic runs in."""
+"""What the bytes of a training depend on: its recipe, and the environment of its arithmetic."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Trains to the end from whatever whole checkpoint there is, so that the end does not depend on interruptions."""
+"""Trains to the end from the newest intact checkpoint, so that interruptions do not change the result."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -41,7 +41,8 @@ def train_to_the_end(
         del trainer
         gc.collect()  # the next one needs the memory
     raise BadInput(
-        f"{run}: {fault}, twice in this training; find out what changes files there, or whether the disk fails"
+        f"{run}: {fault}, twice in this training; check whether another program changes files there, or the disk "
+        "is failing"
     )
 
 
@@ -52,7 +53,7 @@ def _pick(run: Path, task: Task, keep: str) -> Path | None:
         return int(kept_row(rows, task, keep)["step"]) if rows and keep == "best" else None
 
     checkpoint, faults = latest(run, needed)
-    outcome = f"going on from step {step_of(checkpoint)}" if checkpoint else "starting from the first step"
+    outcome = f"resuming from step {step_of(checkpoint)}" if checkpoint else "starting from the first step"
     if faults:
         warn(f"train: {'; '.join(faults)}: set aside, {outcome}")
     elif checkpoint:

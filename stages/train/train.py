@@ -167,8 +167,9 @@ def divide(p: TrainParams) -> tuple[int, int]:
     device_batch_size = min(share_of_step, p.device_batch_size)
     if share_of_step % device_batch_size:
         raise BadInput(
-            f"params.yaml: train.device_batch_size: must divide the {share_of_step} examples that each process has of "
-            f"a step (train.batch_size {p.batch_size} / train.processes {p.processes}), got {p.device_batch_size}"
+            f"params.yaml: train.device_batch_size: must divide the {share_of_step} examples that each process "
+            f"takes of a step (train.batch_size {p.batch_size} / train.processes {p.processes}), got "
+            f"{p.device_batch_size}"
         )
     return device_batch_size, share_of_step // device_batch_size
 
@@ -184,7 +185,7 @@ def same_everywhere(facts: Mapping[str, Any]) -> None:
         if differing:
             raise BadInput(
                 f"process {number} differs in {', '.join(f'{name} ({other.get(name)})' for name in differing)}; "
-                "train on nodes of one kind, with the same packages and params.yaml"
+                "use identical nodes, with the same packages and params.yaml"
             )
 
 

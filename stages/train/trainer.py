@@ -119,8 +119,8 @@ class ResumableTrainer(Trainer):
         logits = np.asarray(predicted.predictions)
         if not np.isfinite(logits).all():
             raise BadInput(
-                f"the training diverged in epoch {len(self.history) + 1} (logits that are not finite); "
-                "lower train.learning_rate or add train.warmup_steps"
+                f"the training diverged in epoch {len(self.history) + 1} (non-finite logits); lower "
+                "train.learning_rate or add train.warmup_steps"
             )
         # Imported when the first epoch has ended: a training that cannot start says so two seconds earlier.
         from stages.shared.task.scorer import score

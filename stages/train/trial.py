@@ -1,4 +1,4 @@
-"""Tries a model on two texts before it is trained for hours: what cannot work is said in one line."""
+"""Tries a model on two texts before it is trained for hours, and refuses one that cannot work."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -40,23 +40,23 @@ def try_out(model: Any, collate: Callable[[list[Row]], Any], split: Dataset, col
             together, *alone = (_logits(model, collate(batch)) for batch in (rows, rows[:1], rows[1:]))
     except Exception as error:
         said = " ".join(str(error).split())[:200]
-        raise BadInput(f"{kind} cannot compute on texts ({type(error).__name__}: {said}); use another model") from error
+        raise BadInput(f"{kind} fails on plain texts ({type(error).__name__}: {said}); use another model") from error
     if together.shape != (2, columns):
         raise BadInput(
-            f"{kind} gives logits of shape {tuple(together.shape)} for two texts, where (2, {columns}) is expected; "
-            "use another model"
+            f"{kind} gives logits of shape {tuple(together.shape)} for two texts, expected (2, {columns}); use "
+            "another model"
         )
     if rows[0] != rows[1] and torch.equal(*alone):
         raise BadInput(
-            f"{kind} gives the same logits for two texts that differ, as where kernels that it needs are missing; "
-            "use another model"
+            f"{kind} gives the same logits for two different texts, perhaps because kernels that it needs are "
+            "missing; use another model"
         )
     difference = float((together - torch.cat(alone)).abs().max())
     largest = float(together.abs().max())
     if difference > SMALLEST + TOLERANCE * largest:
         raise BadInput(
-            f"{kind} gives other logits where a text is padded (by {difference:.1e}, the largest is {largest:.1e}), so "
-            "its scores would depend on which texts meet in a batch; use another model"
+            f"{kind} gives other logits if a text is padded (by {difference:.1e}; the largest is {largest:.1e}), "
+            "so its scores would depend on the other texts of a batch; use another model"
         )
 
 

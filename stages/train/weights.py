@@ -1,4 +1,4 @@
-"""Saves weights: in checkpoints under the names that they have in memory, in the final model as others read them."""
+"""Saves weights: in checkpoints under the names in memory, in the final model under the names that others read."""
 
 from pathlib import Path
 
@@ -48,8 +48,8 @@ def save_for_use(model: PreTrainedModel, folder: Path) -> None:
     own, read = tensors(model), tensors(type(model).from_pretrained(folder, dtype=model.dtype))
     if lost := [name for name in sorted(own.keys() | read.keys()) if not _same(own.get(name), read.get(name))]:
         raise BadInput(
-            f"transformers does not read the trained {type(model).__name__} as it writes it (of {len(own)} tensors "
-            f"{len(lost)} are others, first {lost[0]}); use another checkpoint"
+            f"transformers changes the trained {type(model).__name__} when it saves and loads it ({len(lost)} of "
+            f"{len(own)} tensors, first {lost[0]}); use another checkpoint"
         )
 
 

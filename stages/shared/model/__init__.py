@@ -1,1 +1,1 @@
-"""What runs a network, for train and predict: the device, attention, several processes."""
+"""Code that runs a network, for train and predict: the device, attention, several processes."""

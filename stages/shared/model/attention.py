@@ -1,4 +1,4 @@
-"""Attention step by step, for what torch's own kernels do slowly on processors: bf16, and dropout in any precision."""
+"""Attention step by step, where torch's own kernels are slow on CPUs: bf16, and dropout in any precision."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the processes of one stage tell each other."""
+"""Communication between the processes of a stage."""
 
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,7 +20,8 @@ def connect(processes: int, section: str) -> None:
     """
     if world_size() != processes:
         raise BadInput(
-            f"params.yaml: {section}.processes: the recipe has {processes}, torchrun started {world_size()} in all"
+            f"params.yaml: {section}.processes: the recipe has {processes} processes, but torchrun started "
+            f"{world_size()}"
         )
     if processes > 1:
         import torch.distributed as dist

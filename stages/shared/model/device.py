@@ -1,4 +1,4 @@
-"""Picks the device and prepares it, for the stages that compute with torch: threads, memory, advice on arithmetic."""
+"""Chooses and prepares the device for the stages that use torch: threads, memory, advice on arithmetic."""
 
 import ctypes
 import os
@@ -38,8 +38,8 @@ def pick_device(device: str, threads: int) -> torch.device:
         return torch.device("cpu")
     if local_rank() >= torch.cuda.device_count():
         raise BadInput(
-            f"process {local_rank()} of this machine has no GPU of its own, torch sees {torch.cuda.device_count()}; "
-            "lower the number of processes, or set execution.device to cpu"
+            f"process {local_rank()} of this machine has no GPU, because torch sees only "
+            f"{torch.cuda.device_count()}; lower the number of processes, or set execution.device to cpu"
         )
     torch.cuda.set_device(local_rank())
     torch.use_deterministic_algorithms(True)
@@ -61,8 +61,8 @@ def explain_nondeterminism() -> Iterator[None]:
             raise
         operation = str(error).partition(" does not have")[0]
         raise BadInput(
-            f"{operation} gives other bits in each run on a GPU, and this model needs it; set execution.device to cpu, "
-            "or use another model"
+            f"{operation} is not deterministic on a GPU, and this model needs it; set execution.device to cpu, or "
+            "use another model"
         ) from error
 
 
@@ -92,20 +92,23 @@ def advise(stage: str, arithmetic: Arithmetic, device: torch.device) -> None:
     lacking = {"avx2", "fma"} - features
     if arithmetic == "portable" and device.type == "cpu" and platform.machine() == "x86_64" and features and lacking:
         raise BadInput(
-            f"params.yaml: {stage}.arithmetic: portable needs a processor with AVX2 and FMA, this one lacks "
+            f"params.yaml: {stage}.arithmetic: portable needs a processor with AVX2 and FMA, and this one lacks "
             f"{' and '.join(sorted(lacking))}; use native"
         )
     if rank() > 0:
         return
     reason = why_not_portable(device)
     if arithmetic == "portable" and reason:
-        warn(f"{stage}: {stage}.arithmetic: portable: {reason}, so the bytes are those of machines like this one")
+        warn(f"{stage}: {stage}.arithmetic: portable: {reason}, so other kinds of machine may give other bytes")
     if device.type != "cpu" or not features:
         return
     if arithmetic == "bf16" and not features & BF16_IN_HARDWARE:
         warn(f"{stage}: this processor has no bf16 in hardware; {stage}.arithmetic: portable is faster here")
     if arithmetic != "bf16" and features & BF16_IN_HARDWARE:
-        warn(f"{stage}: this processor has bf16 in hardware; {stage}.arithmetic: bf16 is faster, with other digits")
+        warn(
+            f"{stage}: this processor has bf16 in hardware; {stage}.arithmetic: bf16 is faster, with slightly "
+            "different results"
+        )
 
 
 def why_not_portable(device: torch.device) -> str | None:

@@ -1,4 +1,4 @@
-"""Several processes for one stage: started by PyTorch's elastic launcher, or joined where `torchrun` started them."""
+"""Runs a stage in several processes, started by PyTorch's elastic launcher or already by `torchrun`."""
 
 import logging
 import os
@@ -97,7 +97,7 @@ def _first(failures: dict[int, Any]) -> Exception:
     for at, failure in own.items():
         if failure.exitcode < 0:
             return BadInput(
-                f"process {at} was killed ({failure.signal_name()}), the others ended with it; run `dvc repro` again"
+                f"process {at} was killed ({failure.signal_name()}), so the others ended too; run `dvc repro` again"
             )
     messages = {at: failure.message for at, failure in own.items() if isinstance(failure.message, dict)}
     for message in messages.values():

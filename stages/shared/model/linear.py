@@ -1,4 +1,4 @@
-"""Linear layers whose products oneDNN computes, as fast as MKL or faster and with the same bits on every processor."""
+"""Linear layers with oneDNN's matrix products: at least as fast as MKL's, with the same bits on every processor."""
 
 from typing import Any
 

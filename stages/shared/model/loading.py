@@ -1,4 +1,4 @@
-"""Loads a text classifier and accounts for every tensor: transformers draws what it misses, and drops the rest."""
+"""Loads a text classifier and accounts for every tensor: transformers would draw missing ones and drop the rest."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def load_classifier(folder: Path, **changes: Any) -> tuple[PreTrainedModel, Acco
     except MemoryError:
         raise
     except Exception as error:  # of any kind: config.json may say anything
-        raise BadInput(f"{folder}: no model can be made of it: {_in_a_line(error)}") from None
+        raise BadInput(f"{folder}: cannot be loaded as a model: {_in_a_line(error)}") from None
     if info["error_msgs"]:
         raise BadInput(f"{folder}: the weights cannot be loaded: {' '.join(info['error_msgs'])[:300]}")
     mismatched = {name: (list(stored), list(wanted)) for name, stored, wanted in info["mismatched_keys"]}
@@ -70,7 +70,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of any kind: that of tokenizers has no name
-        raise BadInput(f"{folder}: no tokenizer can be made of it: {_in_a_line(error)}") from None
+        raise BadInput(f"{folder}: cannot be loaded as a tokenizer: {_in_a_line(error)}") from None
 
 
 def discrepancies(accounts: Accounts) -> list[str]:

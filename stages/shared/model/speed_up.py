@@ -1,4 +1,4 @@
-"""Gives a model what processors compute sooner, in place of what torch computes slowly."""
+"""Replaces modules of a model that torch computes slowly on CPUs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""What every program stands on: parameters, outputs that appear whole, one line for a bad input."""
+"""The base of every program: parameters, outputs that appear complete or not at all, one-line errors for bad input."""

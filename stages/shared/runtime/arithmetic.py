@@ -1,4 +1,4 @@
-"""Which arithmetic a stage computes with: as params.yaml says, and before torch is imported."""
+"""Sets the arithmetic of a stage as params.yaml says, before torch is imported."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

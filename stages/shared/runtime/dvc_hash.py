@@ -1,4 +1,4 @@
-"""The hash by which dvc.lock knows a file or folder, without DVC: importing that takes longer than most stages."""
+"""Computes DVC's hash of a file or folder without importing DVC, which takes longer than most stages."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Keeps the shell's variables from changing results; it acts when it is imported, which is before torch.
+"""Keeps shell variables from changing results; it acts when it is imported, before torch.
 
 Every variable that can change a result is either set here or refused; `train.threads` and
 `predict.threads` rule over whatever `OMP_NUM_THREADS` the shell brings.
@@ -94,7 +94,9 @@ def seal() -> None:
     for name in REFUSED:
         # what is as it would be set comes from another program of ours, which started this one
         if os.environ.get(name) not in (None, "", (PORTABLE_ARRAYS | PORTABLE).get(name)):
-            warn(f"environment: {name}={os.environ[name]} would change the results behind dvc.lock's back; unset it")
+            warn(
+                f"environment: {name}={os.environ[name]} would change the results without a trace in dvc.lock; unset it"
+            )
             raise SystemExit(2)
     for name in list(os.environ):
         if name.startswith(DROPPED_PREFIXES):

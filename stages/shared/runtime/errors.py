@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong, not the program."""
+"""The exception for wrong input from the user, as opposed to a bug."""
 
 
 class BadInput(Exception):  # noqa: N818  (it names what happened, as KeyboardInterrupt does)

@@ -1,4 +1,4 @@
-"""`params.yaml: execution`: how to run, never what comes out; no stage lists it, so changing it reruns nothing."""
+"""`params.yaml: execution`: how to run. No stage depends on it, so changing it reruns nothing."""
 
 from typing import Annotated, Literal
 

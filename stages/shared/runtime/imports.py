@@ -1,4 +1,4 @@
-"""A program's imports: short, with no heavy library that it will not use, and ended with whoever started it."""
+"""A program's imports: fast, without heavy libraries that it does not use, and ended when its parent ends."""
 
 import gc
 import sys

@@ -1,4 +1,4 @@
-"""What a stage's outputs were made from, as the stage saw it, in the form of dvc.lock: metrics/made_from/<stage>.json.
+"""Records what a stage read and wrote, in the form of dvc.lock: metrics/made_from/<stage>.json.
 
 To Git dvc.lock is a text. A merge can put the hashes of one branch's code beside those of the other's outputs, and to
 DVC such a stage is up to date. The stage itself hashes its inputs when it begins and its outputs when it has ended, so

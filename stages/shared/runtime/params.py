@@ -1,4 +1,4 @@
-"""Reads one section of params.yaml into a stage's own dataclass, and refuses what does not fit."""
+"""Reads a section of params.yaml into the dataclass of its stage, and refuses what does not fit."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -101,12 +101,12 @@ def _expectation(error: Any, schema: type[Any]) -> str:
         "less_than_equal": f"must be at most {bound}",
         "list_type": "must be a list",
         "literal_error": f"must be one of {context.get('expected')}",
-        "string_type": "must be a text",
+        "string_type": "must be a string",
         "too_short": f"must have at least {context.get('min_length')} entries",
     }
     match error["type"]:
         case "unexpected_keyword_argument":
-            return f"unknown key; the section knows {', '.join(_names(schema))}"
+            return f"unknown key; known keys are {', '.join(_names(schema))}"
         case "missing":
             return "missing; add it"
         case kind:

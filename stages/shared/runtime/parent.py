@@ -1,4 +1,4 @@
-"""Ends a program with the one that started it: a stage whose `dvc` is gone would work on beside the next run's."""
+"""Ends a program with its parent: a stage whose `dvc` is gone would otherwise run beside the next one."""
 
 import ctypes
 import json
@@ -24,7 +24,7 @@ def die_with_parent() -> None:
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != PARENT or _dvc_is_gone():
-        warn("the program that started this stage has ended, and so does the stage; run `dvc repro` again")
+        warn("the program that started this stage has ended, so the stage ends too; run `dvc repro` again")
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written beside their place, renamed at the end."""
+"""Outputs appear complete or not at all: they are written to a temporary name and renamed at the end."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Which of a stage's processes this one is: set by whoever launched them, and read without importing torch."""
+"""The rank of this process among those of its stage, read without importing torch."""
 
 import json
 import os

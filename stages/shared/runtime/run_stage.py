@@ -1,4 +1,4 @@
-"""What every stage's program has around its story: one at a time, gone with its parent, one line for a bad input."""
+"""Runs a stage's story: one run at a time, ended with its parent, with one-line errors for bad input."""
 
 import fcntl
 import gc

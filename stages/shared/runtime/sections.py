@@ -1,4 +1,4 @@
-"""Checks every section of params.yaml before any stage works, by params.schema.json; what fits changes nothing.
+"""Checks every section of params.yaml against params.schema.json before a stage runs.
 
 A value that only the last stage reads is refused before the first one trains for hours. A stage cannot ask the others:
 it would have to import them. So the schema is a file, generated from their dataclasses by `python -m checks.schema`. No
@@ -40,7 +40,7 @@ def check_sections(root: Path = Path()) -> None:
     try:
         sections = json.loads((root / SCHEMA_FILE).read_text(encoding="utf-8"))["properties"]
     except (ValueError, LookupError, TypeError):
-        raise BadInput(f"{SCHEMA_FILE}: not what `python -m checks.schema` writes; run that again") from None
+        raise BadInput(f"{SCHEMA_FILE}: outdated or edited; run `python -m checks.schema`") from None
     document = read_document(root / PARAMS_FILE)
     for name, node in sections.items():
         place, values = f"{PARAMS_FILE.name}: {name}", document.get(name)

@@ -1,4 +1,4 @@
-"""Notices an input that changes while its stage runs: DVC hashes deps afterwards, and would record the new content."""
+"""Detects an input that changes while its stage runs: DVC hashes deps afterwards and would record the new content."""
 
 import hashlib
 import re
@@ -77,8 +77,7 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         raise BadInput(
-            f"{', '.join(changed)} changed while the stage ran, so its output belongs to no version; "
-            "run `dvc repro` again"
+            f"{', '.join(changed)} changed while the stage ran, so its output matches no version; run `dvc repro` again"
         )
 
 

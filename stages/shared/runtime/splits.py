@@ -1,4 +1,4 @@
-"""Arrow datasets on disk whose bytes depend on their rows alone."""
+"""Arrow datasets on disk whose bytes depend only on their rows."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is printed: texts of the data and of the Hub can neither move a terminal's cursor nor pass for another line.
+"""Prints safely: texts of the data and of the Hub cannot move the cursor or fake another line.
 
 Every stage and check prints by the functions below, and by nothing else.
 """

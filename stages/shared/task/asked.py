@@ -1,4 +1,4 @@
-"""What later sections ask of the data: it is refused as soon as the data are known, and not after the training."""
+"""Checks what later sections ask of the data as soon as the data are known, and not after the training."""
 
 import math
 from collections.abc import Mapping, Sequence

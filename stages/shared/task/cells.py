@@ -1,4 +1,4 @@
-"""Texts of the data in csv files that people open in a spreadsheet, which takes some of them for formulas.
+"""Protects texts in csv files that people open in a spreadsheet, which would take some of them for formulas.
 
 The rule: a text that begins with = + - @ (or their full-width forms), a tab, an end of line or an apostrophe has one
 apostrophe more before it. Numbers stand as they are. Who reads such a file as data takes that apostrophe off again.

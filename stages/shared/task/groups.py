@@ -1,4 +1,4 @@
-"""Which rows of a split belong together, as `download.group_column` says: those are drawn and swapped as one."""
+"""The groups of a split's rows (`download.group_column`), which are resampled and swapped as a whole."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which of the intervals in metrics/intervals.json is the one to show, and to judge by."""
+"""Chooses which interval of metrics/intervals.json to show and to judge by."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

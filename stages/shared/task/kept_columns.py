@@ -1,4 +1,4 @@
-"""The columns of data/raw that `download.keep_columns` put there, by the names that they have in the data."""
+"""The columns of data/raw that come from `download.keep_columns`, by their names in the data."""
 
 PREFIX = "kept:"  # no column of the data can pass for one of ours
 

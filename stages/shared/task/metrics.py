@@ -1,4 +1,4 @@
-"""The metrics, an entry each: how one is scored and resampled, what it is called, and for which problems it is.
+"""The metrics, one entry each: how to score and resample it, its names, and the problems it applies to.
 
 The names are those of the GLUE metric. What an entry needs is imported when it is called: the table itself is read by
 stages that score nothing.
@@ -291,6 +291,6 @@ def check_metrics(task: Task, key: str = "download.metrics") -> None:
             raise BadInput(f"params.yaml: {key}: {name} is not defined for {task.problem_type}; use {fitting}")
         if metric.for_more_labels and len(task.label_names) != 2:
             raise BadInput(
-                f"params.yaml: {key}: {name} is that of two classes, not {len(task.label_names)}; "
-                f"use {' or '.join(metric.for_more_labels)}"
+                f"params.yaml: {key}: {name} is for two classes, not {len(task.label_names)}; use "
+                f"{' or '.join(metric.for_more_labels)}"
             )

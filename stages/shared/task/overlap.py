@@ -1,4 +1,4 @@
-"""What an example of another split has in common with train: a sum of these numbers, uint8[rows] a split, on disk."""
+"""What an example of another split shares with train, on disk as a sum of flags: uint8[rows] per split."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ SAME_TEXTS = 1  # case, white space and the order of a pair ignored
 SHARED_SENTENCE = 2  # one text of a pair stands in some pair of train
 NEAR_DUPLICATE = 4  # half of its runs of five words or more are those of one example of train; not for the same texts
 KINDS = {
-    SAME_TEXTS: "same texts as in train",
-    SHARED_SENTENCE: "a sentence of train",
-    NEAR_DUPLICATE: "near-duplicate of train",
+    SAME_TEXTS: "same texts",
+    SHARED_SENTENCE: "one text of the pair",
+    NEAR_DUPLICATE: "near-duplicate",
 }
 
 

@@ -1,4 +1,4 @@
-"""Opens what `predict` wrote; whoever scores it, the checks too, opens it here."""
+"""Opens the output of `predict`, for the stage and for the checks."""
 
 from pathlib import Path
 
@@ -21,7 +21,5 @@ def open_predictions(labels_file: Path, logits_file: Path, place: str) -> tuple[
     if not finite.all():
         bad = np.flatnonzero(~finite)
         where = f"row {bad[0] + 1}" if len(bad) == 1 else f"{len(bad)} rows, first in row {bad[0] + 1}"
-        raise BadInput(
-            f"{place}: logits that are not finite, in {where}; the training diverged: lower train.learning_rate"
-        )
+        raise BadInput(f"{place}: non-finite logits in {where}; the training diverged: lower train.learning_rate")
     return labels, logits

@@ -1,4 +1,4 @@
-"""What the kinds of problem do differently: their labels and predictions, their loss, and the words for a label.
+"""The differences between the kinds of problem: labels, predictions, loss, and the words for a label.
 
 Every stage but tokenize reads this: SciPy is imported where it is needed, and torch nowhere.
 """

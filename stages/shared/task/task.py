@@ -1,4 +1,4 @@
-"""`data/raw/task.json`: all that the later stages know about where the data came from and what is asked of it."""
+"""`data/raw/task.json`: everything that later stages know about the source of the data and the task."""
 
 import json
 from dataclasses import asdict, dataclass
