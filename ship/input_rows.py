@@ -1,7 +1,7 @@
 """The rows of files of texts, with all that stands beside the texts; read several times over and never held whole."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,13 @@ class Portion:
     own: pa.RecordBatch  # the columns of the file as they are; of jsonl the lines
     texts: pa.RecordBatch  # `text` and, for pairs, `text_pair`: string, null where there is none
     objects: Sequence[Mapping[str, Any]] = ()  # of jsonl, what the lines hold
+    first: int = 0  # the number of rows before these
 
     def cut(self, start: int, stop: int) -> "Portion":
         """Returns some of the rows."""
         size = stop - start
-        return Portion(self.own.slice(start, size), self.texts.slice(start, size), self.objects[start:stop])
+        own, texts = self.own.slice(start, size), self.texts.slice(start, size)
+        return Portion(own, texts, self.objects[start:stop], self.first + start)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ class InputFiles:
                 note_kinds(portion.objects, kinds)
             rows += portion.own.num_rows
         if self.format == "jsonl":
-            schema = pa.schema([(name, type_of(found)) for name, found in kinds.items()])
+            try:
+                schema = pa.schema([(name, type_of(found)) for name, found in kinds.items()])
+            except UnicodeEncodeError:
+                raise BadInput(f"{self.place}: a name holds half a character (a lone surrogate)") from None
             self._check_columns(schema.names, self.place) if rows else None
         for name in taken:
             if name in schema.names:
@@ -137,7 +142,7 @@ class InputFiles:
         for file in self.files:
             with in_one_line(file):
                 for portion in self._read(file, done):
-                    yield portion
+                    yield replace(portion, first=done)
                     done += portion.own.num_rows
 
     def check_unchanged(self, survey: Survey) -> None:

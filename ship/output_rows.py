@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ship.input_rows import LINE, Portion
+from stages.download.readers import text_array
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.cells import as_cells
 
@@ -52,7 +53,6 @@ def open_output(
         return
     is_marked = source not in ("csv", "tsv")  # their cells are as their owner wants them
     names = [*own.names, *answers.names]
-    done = 0
 
     def flatten(portion: Portion, found: pa.RecordBatch) -> pa.Table:
         columns = [
@@ -65,9 +65,7 @@ def open_output(
         return pa.table(columns, names)
 
     def write_tsv(portion: Portion, found: pa.RecordBatch) -> None:
-        nonlocal done
-        sink.write(_tabs(flatten(portion, found), done))
-        done += found.num_rows
+        sink.write(_tabs(flatten(portion, found), portion.first))
 
     empty = pa.RecordBatch.from_pylist([], answers)
     nobody = Portion(pa.RecordBatch.from_pylist([], own), empty)
@@ -86,13 +84,20 @@ def _binary_writer(sink: BinaryIO, output: str, schema: pa.Schema) -> Any:
 
 
 def _own_columns(portion: Portion, own: pa.Schema) -> list[pa.Array]:
-    """Returns the columns of a file, of jsonl what its objects have between them."""
+    """Returns the columns of a file, of jsonl what its objects have between them.
+
+    Raises:
+        BadInput: a text has half a character, which only the escapes of JSON can hold.
+    """
     if not portion.objects:
         return list(portion.own.columns) if portion.own.num_rows else [pa.array([], field.type) for field in own]
-    return [
-        pa.array([_value(row.get(name), kind) for row in portion.objects], kind)
-        for name, kind in zip(own.names, own.types, strict=True)
-    ]
+    columns = []
+    for name, kind in zip(own.names, own.types, strict=True):
+        values = [_value(row.get(name), kind) for row in portion.objects]
+        is_text = pa.types.is_string(kind)
+        place = f"row {{}}: column {name!r}"
+        columns.append(text_array(values, place, portion.first) if is_text else pa.array(values, kind))
+    return columns
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:

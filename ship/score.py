@@ -61,7 +61,7 @@ def run(repo: Any, options: argparse.Namespace) -> int:
             prepare(repo, options, folder)
         except BadInput as error:  # which may name what is in a folder that nobody knows
             told = str(error).replace(f"{folder}/stdin/", "").replace(f"{folder}/model", FINETUNED)
-            raise BadInput(told) from error
+            raise BadInput(told) from None
     return 0
 
 
@@ -215,7 +215,7 @@ def opened(out: str | None, written: str) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
         except BadInput as error:
-            raise BadInput(f"{error} (what stands on standard output is not whole)") from error
+            raise BadInput(f"{error} (what stands on standard output is not whole)") from None
 
 
 def make(folder: Path) -> Path:

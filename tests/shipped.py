@@ -82,7 +82,7 @@ def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool,
     columns = ["first", "second"] if pairs else ["first"]
     folder.mkdir(parents=True)
     project = Project(folder)
-    save_model(folder / "made", checkpoint, task, seed=1)
+    save_model(folder / "made", checkpoint, task, seed=1, pairs=pairs)
     params = deepcopy(PARAMS)
     params["download"] |= {
         "dataset": "files",
@@ -129,14 +129,15 @@ def reproduce(project: Project) -> None:
     project.commit("a model")
 
 
-def save_model(folder: Path, checkpoint: Path, task: Task, seed: int) -> None:
+def save_model(folder: Path, checkpoint: Path, task: Task, seed: int, pairs: bool = True) -> None:
     """Writes what `train` leaves in models/finetuned, with a classification head as drawn."""
     shutil.rmtree(folder, ignore_errors=True)
     model, _ = load_pretrained(checkpoint, task, seed)
     with torch.no_grad():
         model.classifier.weight.mul_(500)  # so that it does not answer the same to all
-        texts = [row["sentence1"] for row in sample_pairs()[:60]]
-        inputs = AutoTokenizer.from_pretrained(checkpoint)(texts, padding=True, return_tensors="pt")
+        texts = [[row[name] for row in sample_pairs()[:60]] for name in ("sentence1", "sentence2")[: 1 + pairs]]
+        cut = {"truncation": True, "max_length": MAX_LENGTH, "padding": True}
+        inputs = AutoTokenizer.from_pretrained(checkpoint)(*texts, **cut, return_tensors="pt")
         model.classifier.bias -= model.eval()(**inputs).logits.median(dim=0).values
     model.save_pretrained(folder)
     copy_tokenizer(checkpoint, folder, MAX_LENGTH)

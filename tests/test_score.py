@@ -104,7 +104,9 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert score.main(list(map(str, arguments))) == 1
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("score: ")
-    return lines[0].removeprefix("score: ")
+    said = lines[0].removeprefix("score: ")
+    assert said[: len(said) // 2 - 1] != said[len(said) // 2 + 1 :]  # with a colon between both
+    return said
 
 
 # The same logits
@@ -230,7 +232,7 @@ def test_cells_of_a_csv_stay_as_they_are_and_new_ones_are_no_formulas(shipped: S
     assert score.main([str(file), "--out", str(out)]) == 0
     found = read(out)
     assert {row["id"] for row in found} == {"=1+1"}
-    assert {row["predicted_label"] for row in found} <= {"no", "'=yes"}
+    assert {row["predicted_label"] for row in found} == {"no", "'=yes"}
     write(tmp_path / "rows.jsonl", rows)
     assert score.main([str(tmp_path / "rows.jsonl"), "--out", str(out)]) == 0
     assert {row["id"] for row in read(out)} == {"'=1+1"}
@@ -427,6 +429,13 @@ def test_a_blank_text_may_be_scored_as_predict_does(shipped: Shipped, tmp_path: 
         ("a.csv", b"first,second\na,b\n", ["--from", "csv"], "--from: is for standard input (-)"),
         ("a.csv", b"first,second\na,b\n", ["--revision", "nowhere"], "no revision 'nowhere' in this repository"),
         ("a.csv", b'first,second\n"a\tb",b\n', ["--out", "x.tsv"], "row 1 has a tab or an end of line in a cell"),
+        (
+            "a.jsonl",
+            b'{"first":"a","second":"b","x":"\\ud800"}',
+            ["--out", "x.csv"],
+            "row 1: column 'x': the text holds half",
+        ),
+        ("a.jsonl", b'{"first":"a","second":"b","\\ud800":1}', ["--out", "x.csv"], "a name holds half a character"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
