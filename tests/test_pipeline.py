@@ -53,7 +53,11 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
 
     tiny.set(evaluate__splits=["validation", "test"])
     assert tiny.repro() == ["evaluate", "report"]
-    assert set(json.loads(tiny.read("metrics/metrics.json"))) == {"validation", "test"}
+    scores = tiny.read("metrics/metrics.json")
+    assert set(json.loads(scores)) == {"validation", "test"}
+    tiny.set(calibrate__error_rate=0.2)
+    assert tiny.repro() == ["calibrate", "evaluate", "report"]
+    assert tiny.read("metrics/metrics.json") == scores
     tiny.set(predict__token_budget=1000)
     assert tiny.repro() == ["predict", "calibrate", "evaluate", "report"]  # other batches: the logits' last digits move
     tiny.set(train__learning_rate=2e-3)

@@ -11,6 +11,7 @@ import numpy as np
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
 from stages.evaluate.confidence import MetricInterval, metric_intervals, probability_interval
 from stages.evaluate.params import EvaluateParams
+from stages.evaluate.probabilities import brier_losses
 from stages.shared.task.calibration import Calibration, by_fold, calibrated_logits, decide, label_sets
 from stages.shared.task.groups import effective_examples, wilson_ends
 from stages.shared.task.metrics import METRICS
@@ -105,7 +106,7 @@ def _brier(
     p: EvaluateParams,
     groups: np.ndarray | None,
 ) -> dict[str, Any]:
-    own, _ = probability_interval(task, "brier_score", labels, before, p.confidence, groups)
+    own = float(brier_losses(task, labels, before).mean())
     now, interval = probability_interval(task, "brier_score", labels, after, p.confidence, groups)
     return _score("brier_score", own, now, interval)
 
