@@ -331,7 +331,7 @@ def test_a_split_without_labels_or_with_logits_that_are_not_finite_is_refused(tm
     with pytest.raises(BadInput, match=r"calibrate.split: no split 'dev' to fit on, only test"):
         run(tmp_path, TWO, {"test": (labels, logits)}, split="dev")
     logits[3] = np.nan
-    with pytest.raises(BadInput, match=r"validation: logits that are not finite, in row 4"):
+    with pytest.raises(BadInput, match=r"validation: non-finite logits in row 4"):
         run(tmp_path, TWO, {"validation": (labels, logits)}, split="validation")
     assert not (tmp_path / "calibration.json").exists()
 
