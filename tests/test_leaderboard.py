@@ -81,7 +81,7 @@ def test_branches_and_experiments_are_ranked_and_held_to_the_best(
     (line,) = found["left_out"]
     assert (
         line.startswith("other: validation: 200 examples in main, twin and 50 in other")
-        and "scores on other examples do not compare" in line
+        and "scores on different examples cannot be compared" in line
     )
 
 
