@@ -164,7 +164,7 @@ def open_envelope(
     if not isinstance(signatures, list) or not all(isinstance(one, Mapping) for one in signatures):
         raise NoEnvelope("its `signatures` are no list")
     if envelope.get("payloadType") != payload_type:
-        raise NoEnvelope(f"its payloadType is {envelope.get('payloadType')!r}, {payload_type!r} is expected")
+        raise NoEnvelope(f"its payloadType is {envelope.get('payloadType')!r}, expected {payload_type!r}")
     payload = _decoded(envelope.get("payload"))
     if payload is None:
         raise NoEnvelope("its payload is no base64")

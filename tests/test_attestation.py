@@ -145,7 +145,7 @@ EDITED = "edited: the signature does not match, although it names bob"
         (by(BOB, without_verdict), SIGNED_ONLY),
         (by(BOB, without_sha), SIGNED_ONLY),
         (by(BOB, of_another_build), "of another build: 'https://example.org/other', "),
-        (by(BOB, of_another_predicate), "of the type 'https://slsa.dev/provenance/v0.2', "),
+        (by(BOB, of_another_predicate), "of type 'https://slsa.dev/provenance/v0.2', "),
         (json.dumps(sign_envelope(b"{}", PAYLOAD_TYPE, BOB)), SIGNED_ONLY),
         (json.dumps(sign_envelope(b"[[]]", PAYLOAD_TYPE, BOB)), SIGNED_ONLY),
         (json.dumps(sign_envelope(b"\xff", PAYLOAD_TYPE, BOB)), "not JSON"),
@@ -275,7 +275,7 @@ def test_the_list_of_trusted_keys_is_read_and_never_shown(tmp_path: Path) -> Non
     assert [signer.name for signer in read_signers(file, "keys").values()] == ["ada  lovelace", ""]
     for content in (b"secret", b"ssh-ed25519 AAAA secret", b"ssh-rsa AAAA", b"-----BEGIN secret-----"):
         file.write_bytes(f"{line}\n".encode() + content)
-        with pytest.raises(BadInput, match="keys: line 2: a line `ssh-ed25519 AAAA") as caught:
+        with pytest.raises(BadInput, match="keys: line 2: expected a line `ssh-ed25519 AAAA") as caught:
             read_signers(file, "keys")
         assert "secret" not in str(caught.value)
     file.write_bytes(b"\xff")

@@ -136,7 +136,7 @@ def test_it_is_said_which_examples_two_different_words_come_from(
     assert compare.main(["main"]) == 0
     expected = (
         f"the verdicts on accuracy and loss differ: {share:.0f} % of the change in loss comes from the 5 examples "
-        "that flipped, which are all that the other metrics see"
+        "that flipped, and the other metrics depend only on these"
     )
     assert expected in capsys.readouterr().out
 
@@ -383,7 +383,7 @@ def test_what_is_only_in_the_remote_is_fetched_and_what_is_nowhere_is_said(
     shutil.rmtree(remote)
     assert "better: data/raw is neither in the cache nor in a remote" in refusal(capsys, "main", "better")
     predicted.run("dvc", "remote", "remove", "storage")
-    assert "neither in the cache nor in a remote; `git checkout better`" in refusal(capsys, "main", "better")
+    assert "neither in the cache nor in a remote; run `git checkout better`" in refusal(capsys, "main", "better")
 
 
 def test_a_margin_may_be_set(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,7 @@ def test_a_listing_that_names_files_outside_of_its_folder_is_refused(small: Proj
     place = small.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(listing)
-    with Repo(str(small.folder)) as repo, pytest.raises(DamagedObject, match=r"^data: its listing .* outside of the"):
+    with Repo(str(small.folder)) as repo, pytest.raises(DamagedObject, match=r"^data: its listing .* outside the"):
         cached_listing(repo, f"{md5}.dir", "data")
 
 

@@ -381,7 +381,7 @@ def test_compare_warns_of_a_commit_whose_outputs_are_of_other_inputs(
     predicted.commit("another")
     assert compare.main(["main"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("compare: warning: main: predict: dvc.lock has ") and "data/predictions" in line
+    assert line.startswith("compare: warning: main: predict: dvc.lock and ") and "data/predictions" in line
 
 
 def test_the_gate_judges_no_output_of_other_inputs(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,7 +160,7 @@ def test_everything_that_is_said_is_printed() -> None:
 
 def test_runs_with_other_splits_do_not_compare() -> None:
     other = [SeedRun(1, "seed-1", {"validation": {"accuracy": 0.5}}, [], [])]
-    with pytest.raises(Unanswerable, match="on other splits or by other metrics"):
+    with pytest.raises(Unanswerable, match="on different splits or metrics"):
         paired_differences(runs(0.8), other, Evidence({}, {}))
 
 

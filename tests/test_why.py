@@ -259,9 +259,9 @@ def test_old_values_are_foretold_to_come_from_the_run_cache_and_asking_changes_n
     assert content(small) == before
     assert foretold["train"].reasons == [
         "params.yaml:6: train.learning_rate: 0.2 -> 0.1",
-        "data/raw/train.csv: as restored, not what it last read",
+        "data/raw/train.csv: restored, and different from what it last read",
     ]
-    assert foretold["evaluate"].reasons == ["model: as restored, not what it last read"]
+    assert foretold["evaluate"].reasons == ["model: restored, and different from what it last read"]
     assert [plan.action for plan in foretold.values()] == [Action.RESTORE] * 3
     assert repro(small) == []
 
@@ -365,7 +365,8 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
         "tokenize": (Action.WAIT, ["download"]),
         "train": (Action.RUN, []),
         "predict": (Action.WAIT, ["download", "tokenize", "train"]),
-        "evaluate": (Action.WAIT, ["download", "predict", "train"]),
+        "calibrate": (Action.WAIT, ["download", "predict"]),
+        "evaluate": (Action.WAIT, ["calibrate", "download", "predict", "train"]),
         "report": (Action.RUN, []),  # it shows the learning rate
     }
 
