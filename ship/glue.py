@@ -34,7 +34,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold; a clock would
 
 
 @dataclass(frozen=True)
-class Table:
+class SubmissionFile:
     """One file of a submission."""
 
     task: str  # as in download.dataset, without `glue/`
@@ -52,17 +52,17 @@ class Table:
 
 # Names, words and numbers of rows: those of GLUE's sample submission (Wang et al., 2019; gluebenchmark.com/faq).
 TABLES = {
-    "CoLA.tsv": Table("cola", "test", 1063),
-    "SST-2.tsv": Table("sst2", "test", 1821),
-    "MRPC.tsv": Table("mrpc", "test", 1725),
-    "STS-B.tsv": Table("stsb", "test", 1379),
-    "MNLI-m.tsv": Table("mnli", "test_matched", 9796, in_words=True),
-    "MNLI-mm.tsv": Table("mnli", "test_mismatched", 9847, in_words=True),
-    "QNLI.tsv": Table("qnli", "test", 5463, in_words=True),
-    "QQP.tsv": Table("qqp", "test", 390965),
-    "RTE.tsv": Table("rte", "test", 3000, in_words=True),
-    "WNLI.tsv": Table("wnli", "test", 146),
-    "AX.tsv": Table("ax", "test", 1104, in_words=True),
+    "CoLA.tsv": SubmissionFile("cola", "test", 1063),
+    "SST-2.tsv": SubmissionFile("sst2", "test", 1821),
+    "MRPC.tsv": SubmissionFile("mrpc", "test", 1725),
+    "STS-B.tsv": SubmissionFile("stsb", "test", 1379),
+    "MNLI-m.tsv": SubmissionFile("mnli", "test_matched", 9796, in_words=True),
+    "MNLI-mm.tsv": SubmissionFile("mnli", "test_mismatched", 9847, in_words=True),
+    "QNLI.tsv": SubmissionFile("qnli", "test", 5463, in_words=True),
+    "QQP.tsv": SubmissionFile("qqp", "test", 390965),
+    "RTE.tsv": SubmissionFile("rte", "test", 3000, in_words=True),
+    "WNLI.tsv": SubmissionFile("wnli", "test", 146),
+    "AX.tsv": SubmissionFile("ax", "test", 1104, in_words=True),
 }
 
 
@@ -98,7 +98,7 @@ def run(repo: Any, revisions: Sequence[str], out: Path) -> int:
     return 0
 
 
-def predicted(revision: Revision, table: Table) -> list[str]:
+def predicted(revision: Revision, table: SubmissionFile) -> list[str]:
     """Returns a revision's answers to the test set of a task, in GLUE's order.
 
     Raises:

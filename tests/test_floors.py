@@ -13,7 +13,7 @@ COMMANDS = {
     f"checks.{name}"
     for name in ("ci", "compare", "gate", "leaderboard", "new", "schema", "seeds", "upgrade", "verify", "why")
 }
-COMMANDS |= {f"ship.{name}" for name in ("push", "score")}
+COMMANDS |= {f"ship.{name}" for name in ("export", "glue", "push", "score")}
 PUBLIC = {"dvc.repo.Repo", "dvc.exceptions.DvcException"}
 
 
