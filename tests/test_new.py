@@ -165,8 +165,8 @@ def publish_a_newer_tunelock(upstream: Project) -> None:
     )
     edit(
         "params.yaml",
-        "  # Columns of download.keep",
-        "  # That the page has.\n  pages: 1\n  # Columns of download.keep",
+        "  # The columns of download.keep",
+        "  # That the page has.\n  pages: 1\n  # The columns of download.keep",
     )
     edit("docs/faults.md", "\n", "\nNewer.\n")
     edit("README.md", "\n", "\nNewer.\n")
@@ -233,7 +233,7 @@ def test_what_cannot_be_upgraded_is_one_line(upstream: Project, tickets: Path) -
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         return done.stderr
 
-    assert "only a project that `python -m checks.new` made" in refused(upstream)
+    assert "only a project made by `python -m checks.new` can be upgraded" in refused(upstream)
     mine = new(upstream, tickets)
     assert "git fetch: " in refused(mine, "--upstream", "/nowhere")
     assert "git fetch: " in refused(mine, "--to", "v9")
