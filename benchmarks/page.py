@@ -56,15 +56,6 @@ def targets() -> str:
         {name: median(rates) for name, rates in result["examples_per_second"].items()} for result in (train, predict)
     )
     share = median(shares(train, "repeated"))
-    small_training, small_prediction = (
-        {name: median(rates) for name, rates in read(f"{name}{WITHOUT_BF16}")["examples_per_second"].items()}
-        for name in ("train_throughput", "predict_throughput")
-    )
-    in_fp32 = [
-        ("portable training, vs the course's script", small_training, "portable", "course", 1.6),
-        ("native training in fp32, vs the course's script", small_training, "native", "course", 2.3),
-        ("portable prediction, vs `Trainer.predict`", small_prediction, "portable", "trainer", 2.0),
-    ]
     seconds: dict[str, list[float]] = {}
     for run in read("mrpc")["runs"]:
         seconds.setdefault(run["recipe"], []).append(run["seconds"])
@@ -111,15 +102,6 @@ def targets() -> str:
             million["seconds"] < 60,
         ),
         ("`checks.compare`: peak memory", "under 2 GiB", f"{held:.1f} GiB", held < 2),
-    ]
-    rows += [
-        (
-            f"{what}, with AVX2",
-            f"{wanted:g} times",
-            f"{rates[ours] / rates[peer]:.2f} times",
-            rates[ours] / rates[peer] >= wanted,
-        )
-        for what, rates, ours, peer, wanted in in_fp32
     ]
     lines = ["| | target | measured | |", "| --- | --- | --- | --- |"]
     lines += [

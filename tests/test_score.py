@@ -411,7 +411,7 @@ def test_a_blank_text_may_be_scored_as_predict_does(shipped: Shipped, tmp_path: 
         ("a.jsonl", b'{"first": "a"\n', [], "a.jsonl: not valid JSON: "),
         ("a.jsonl", b'{"first": "a"}\n', [], "a.jsonl: no column 'second' "),
         ("a.parquet", b"PAR1", [], "a.parquet: cannot be read as parquet: "),
-        ("a.txt", b"a", [], "a.txt: unknown format; expected csv|tsv|jsonl|parquet|arrow"),
+        ("a.txt", b"a", [], "a.txt: the name says no format; expected csv|tsv|jsonl|parquet|arrow"),
         ("a.csv", b"first,second,predicted_label\na,b,c\n", [], "a.csv: has a column 'predicted_label' of its own"),
         ("a.jsonl", b'{"first":"a","second":"b","predicted_label":1}', [], "a.jsonl: has a column 'predicted_label'"),
         (
@@ -433,7 +433,7 @@ def test_a_blank_text_may_be_scored_as_predict_does(shipped: Shipped, tmp_path: 
             "a.jsonl",
             b'{"first":"a","second":"b","x":"\\ud800"}',
             ["--out", "x.csv"],
-            "row 1: column 'x': the text holds half",
+            "row 1: column 'x': the text has half",
         ),
         ("a.jsonl", b'{"first":"a","second":"b","\\ud800":1}', ["--out", "x.csv"], "a name holds half a character"),
     ],

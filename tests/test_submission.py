@@ -138,7 +138,7 @@ def test_three_revisions_make_a_submission(three: Project, tmp_path: Path, capsy
     ("revisions", "line"),
     [
         (["short"], "short: rte: test: 100 rows, where GLUE has 3000; set tokenize.max_samples: null"),
-        (["doubled"], "doubled: wnli: test: column idx does not number the rows from 0 to 145, as that of GLUE does"),
+        (["doubled"], "doubled: wnli: test: column idx does not number the rows from 0 to 145, as GLUE's test sets do"),
         (["wnli", "doubled"], "wnli and doubled: both are glue/wnli; name one of them"),
         (["nowhere"], "nowhere"),
     ],
