@@ -37,6 +37,7 @@ README = """\
 $ make repro                       # installs the pinned packages, then runs what has changed
 $ source .venv/bin/activate
 $ python -m checks.why             # what would run, and why, before it runs
+$ python -m ship.score new.csv      # labels for new texts
 $ python -m checks.compare main    # this branch against main
 $ python -m checks.gate            # the rules in params.yaml's `gate`
 $ python -m checks.verify          # does HEAD reproduce?

@@ -30,6 +30,7 @@ def test_a_table_that_was_edited_is_noticed() -> None:
         "mrpc",
         "compare_scale",
         "near_duplicates",
+        "onnx_export",
     ],
 )
 def test_every_question_has_its_table(name: str) -> None:
