@@ -36,7 +36,9 @@ def add_forms(parser: argparse.ArgumentParser, text: Form, others: Mapping[str, 
         group.add_argument(option, dest="form", action="store_const", const=form)
 
 
-def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unanswered: int = 2) -> int:
+def answer(
+    name: str, ask: Callable[[Any], int], *errors: type[Exception], unanswered: int = 2, interrupted: str = ""
+) -> int:
     """Returns the exit status of `ask`, called with this folder's `Repo`; without an answer, says why in one line.
 
     Where whoever reads stdout has gone (`| head`), it ends without a word, with the status that SIGPIPE gives.
@@ -44,6 +46,7 @@ def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unans
     Args:
         errors: exceptions that mean that there is no answer, besides those of this module, of DVC and of YAML.
         unanswered: the exit status where there is none.
+        interrupted: what Ctrl-C leaves behind.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its warnings are for those who run stages
     try:
@@ -51,6 +54,9 @@ def answer(name: str, ask: Callable[[Any], int], *errors: type[Exception], unans
             status = ask(repo)
             sys.stdout.flush()
             return status
+    except KeyboardInterrupt:
+        warn(f"{name}: interrupted{interrupted and f'; {interrupted}'}")
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
         return 128 + signal.SIGPIPE

@@ -23,7 +23,7 @@ from checks import cli
 from checks.board import BEST, TIED, WORSE, Board, Entry, draw_boards
 from checks.dvc_internals import experiment_name
 from checks.paired import ALPHA, holm, paired_intervals, plain_scores
-from checks.predictions import predicted_splits, read_pair, same_task
+from checks.predictions import predicted_splits, read_pair, task_of
 from checks.revisions import WORKSPACE, Revision, find_revision, git
 from checks.swaps import PairedPredictions, swap_p_values
 from stages.evaluate.confidence import metric_intervals
@@ -59,7 +59,7 @@ def rank_models(
     if len(revisions) < 2:
         said = f" ({'; '.join(left_out)})" if left_out else ""
         raise cli.Unanswerable(f"{len(revisions) or 'no'} model to rank, and it takes two{said}")
-    task = same_task(revisions[0], revisions[0])
+    task = task_of(revisions[0])
     names = [*task.metrics, "loss"]
     metric = metric or names[0]
     if metric not in names:
@@ -287,9 +287,7 @@ def main(arguments: Sequence[str]) -> int:
         p = read_params("evaluate", EvaluateParams, Path(repo.root_dir) / "params.yaml")
         if options.revisions:
             names = dict.fromkeys(options.revisions)
-            models = [
-                Revision(WORKSPACE, None, repo) if one == WORKSPACE else find_revision(repo, one) for one in names
-            ]
+            models = [find_model(repo, one) for one in names]
             left_out: list[str] = []
         else:
             models, left_out = all_models(repo, p)

@@ -1,6 +1,5 @@
 """Reads the predictions of two revisions for the same examples."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from checks.swaps import PairedPredictions
 from stages.evaluate.confidence import FEWEST_EXAMPLES
 from stages.shared.task.groups import groups_of_files
 from stages.shared.task.predictions import open_predictions
-from stages.shared.task.task import Task
+from stages.shared.task.task import Task, read_task
 
 RAW, PREDICTIONS = "data/raw", "data/predictions"
 WARNINGS = "metrics/warnings.json"
@@ -24,16 +23,18 @@ def predicted_splits(revision: Revision) -> list[str]:
     return sorted({Path(name).parts[0] for name in revision.files(PREDICTIONS)})
 
 
+def task_of(revision: Revision) -> Task:
+    """Returns a revision's task."""
+    return read_task(revision.files(RAW)["task.json"])
+
+
 def same_task(old: Revision, new: Revision) -> Task:
     """Returns the new revision's task.
 
     Raises:
         Unanswerable: the old one's labels are others.
     """
-    tasks = [
-        Task(**json.loads(one.files(RAW)["task.json"].read_text(encoding="utf-8")))
-        for one in ((new,) if old.hash(RAW) == new.hash(RAW) else (new, old))
-    ]
+    tasks = [task_of(one) for one in ((new,) if old.hash(RAW) == new.hash(RAW) else (new, old))]
     if any((one.problem_type, one.label_names) != (tasks[0].problem_type, tasks[0].label_names) for one in tasks):
         kinds = " against ".join(f"{one.problem_type} of {one.label_names}" for one in reversed(tasks))
         raise Unanswerable(f"{old.name} and {new.name} have different tasks: {kinds}")

@@ -572,11 +572,7 @@ def main(arguments: Sequence[str]) -> int:
         say(options.form(study_seeds(repo, seeds, first, second)))
         return 0
 
-    try:
-        return cli.answer("seeds", ask)
-    except KeyboardInterrupt:
-        warn("seeds: interrupted; run the same command to continue")
-        return 130
+    return cli.answer("seeds", ask, interrupted="run the same command to continue")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ nothing is written then.
 
 import argparse
 import importlib.util
-import json
 import shutil
 import signal
 import sys
@@ -24,28 +23,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
 from checks import cli
 from checks.predictions import PREDICTIONS, read_groups
 from checks.rules import FLIPS_AT_MOST
 from checks.swaps import PairedPredictions
-from ship.model import FinishedModel, link_files, open_model, stale
+from ship.model import FinishedModel, calibration_of, link_files, open_model, stale
+from ship.package import CARD
 from ship.price import most_flipped, price
 from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.arithmetic import prepare_for
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.params import fill
+from stages.shared.runtime.params import fill_section
 from stages.shared.runtime.publish import publish, write_json
 from stages.shared.runtime.splits import load_splits
 from stages.shared.runtime.terminal import say, warn
 from stages.shared.task.asked import chosen_splits
-from stages.shared.task.task import Task
+from stages.shared.task.task import read_task
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 FLOAT, INT8 = "model.onnx", "model_quantized.onnx"
 FOLDERS = ("data/raw", "data/tokenized", PREDICTIONS)
-CALIBRATION, CARD = "metrics/calibration.json", "metrics/model_card.md"
 FILE = "price.json"  # beside the model; a rule of `checks.gate` reads it
 TIMED = 2000  # examples at most that the speed is measured on
 
@@ -59,13 +57,13 @@ def run(repo: Any, options: argparse.Namespace) -> int:
     root = Path(repo.root_dir)
     (root / ".scratch").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="export-", dir=root / ".scratch") as scratch:
-        model = open_model(repo, options.revision, made(Path(scratch) / "model"))
+        model = open_model(repo, options.revision, Path(scratch) / "model")
         if line := stale(model):
             warn(f"export: {line}")
-        data = {name: made(Path(scratch) / name) for name in FOLDERS}
+        data = {name: Path(scratch) / name for name in FOLDERS}
         for name, folder in data.items():
             link_files(model.revision, name, folder)
-        prepare_for(model.params["predict"]["arithmetic"])
+        prepare_for(model.params["predict"].get("arithmetic"))
         with publish(Path(options.out)) as (target,):
             target.mkdir()
             found = export(model, data, target, int8=options.int8)
@@ -123,16 +121,15 @@ def export(model: FinishedModel, data: Mapping[str, Path], folder: Path, *, int8
         BadInput: torch cannot export the model.
     """
     from ship.onnx_model import OnnxModel, write_int8, write_onnx  # here, for they import torch
-    from stages.predict.batches import PaddedRows
+    from stages.predict.batches import PaddedRows, batches, lengths_of
     from stages.predict.predict import Predictor, PredictParams
 
     for file in model.folder.iterdir():
         if file.suffix != ".safetensors":
             shutil.copyfile(file, folder / file.name)
-    for source, name in ((CALIBRATION, Path(CALIBRATION).name), (CARD, "README.md")):
-        if (text := model.revision.text(source)) is not None:
-            (folder / name).write_text(text, encoding="utf-8")
-    p = fill(PredictParams, model.params["predict"], "predict")
+    shutil.copyfile(model.revision.files(CARD)["."], folder / "README.md")
+    calibration_of(model.revision, folder)  # it lies in the folder then, if there is one
+    p = fill_section(PredictParams, model.params.get("predict"), f"{model.revision.name}: dvc.lock: predict")
     predictor = Predictor(p, "cpu", model.folder)
     scoring = evaluate_params(model)
     tokenized = load_splits(data["data/tokenized"])
@@ -146,10 +143,10 @@ def export(model: FinishedModel, data: Mapping[str, Path], folder: Path, *, int8
     runs: dict[str, Forward] = {
         form: OnnxModel.load(folder / form, p.threads) for form in ([FLOAT, INT8] if int8 else [FLOAT])
     }
-    plans = {name: plan(split, p.token_budget) for name, split in splits.items()}
+    plans = {name: list(batches(lengths_of(split), p.token_budget)) for name, split in splits.items()}
     peers: dict[str, Forward] = {"PyTorch": predictor.forward, **runs}
     speed = {name: speed_of(forward, rows[first], plans[first]) for name, forward in peers.items()}
-    task = Task(**json.loads((data["data/raw"] / "task.json").read_text(encoding="utf-8")))
+    task = read_task(data["data/raw"] / "task.json")
     pairs = {
         name: (np.load(data[PREDICTIONS] / name / "labels.npy"), np.load(data[PREDICTIONS] / name / "logits.npy"))
         for name in splits
@@ -159,6 +156,8 @@ def export(model: FinishedModel, data: Mapping[str, Path], folder: Path, *, int8
         prices = []
         for name, (labels, logits) in pairs.items():
             after = predict(forward, rows[name], plans[name], logits)
+            if not np.isfinite(after).all():
+                raise BadInput(f"{form}: its answers on {name} are no numbers; nothing was written")
             groups = read_groups(model.revision, name, len(labels))
             prices.append(price(name, PairedPredictions(task, labels, logits, after, groups), scoring))
         size = (folder / form).stat().st_size
@@ -187,14 +186,8 @@ def evaluate_params(model: FinishedModel) -> EvaluateParams:
     stage = model.revision.lock.get("evaluate")
     if stage is None:
         raise cli.Unanswerable(f"{model.revision.name}: no stage evaluate in its dvc.lock; `dvc repro` there makes it")
-    return fill(EvaluateParams, stage["params"]["params.yaml"]["evaluate"], f"{model.revision.name}: evaluate")
-
-
-def plan(split: Dataset, token_budget: int) -> list[np.ndarray]:
-    """Returns the batches of `predict`, int64[batch] positions each."""
-    from stages.predict.batches import batches, lengths_of
-
-    return list(batches(lengths_of(split), token_budget))
+    section = stage.get("params", {}).get("params.yaml", {}).get("evaluate")
+    return fill_section(EvaluateParams, section, f"{model.revision.name}: dvc.lock: evaluate")
 
 
 def predict(forward: Forward, rows: Any, batches: Sequence[np.ndarray], like: np.ndarray) -> np.ndarray:
@@ -235,12 +228,6 @@ def moved_score(one: Mapping[str, Any]) -> str:
     return f"{one['metric']} {one['model']:.4f} -> {one['exported']:.4f}{interval}"
 
 
-def made(folder: Path) -> Path:
-    """Makes a folder and returns it."""
-    folder.mkdir(parents=True)
-    return folder
-
-
 def share(text: str) -> float:
     """Reads a share, from 0 to 1.
 
@@ -276,12 +263,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Exports and returns the exit status."""
     options = parser().parse_args(arguments)
-    try:
-        return cli.answer("export", lambda repo: run(repo, options), BadInput, OSError, unanswered=1)
-    except KeyboardInterrupt:
-        warn("export: interrupted; nothing was written")
-        return 128 + signal.SIGINT
+    kept = "nothing was written"
+    return cli.answer("export", lambda repo: run(repo, options), BadInput, OSError, unanswered=1, interrupted=kept)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was begun is removed
     sys.exit(main(sys.argv[1:]))

@@ -21,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 
 from checks import cli
-from checks.predictions import PREDICTIONS, RAW, arrow_files, same_task
+from checks.predictions import PREDICTIONS, RAW, arrow_files, task_of
 from checks.revisions import WORKSPACE, Revision, find_revision
+from ship.archive import entry
 from stages.download.glue import GLUE
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import publish
@@ -30,7 +31,6 @@ from stages.shared.runtime.terminal import say
 from stages.shared.task.predictions import open_predictions
 
 PREFIX = "glue/"
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold; a clock would make the same predictions another file
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run(repo: Any, revisions: Sequence[str], out: Path) -> int:
     found = [find_revision(repo, name) for name in revisions] or [Revision(WORKSPACE, None, repo)]
     by_task: dict[str, Revision] = {}
     for revision in found:
-        name = same_task(revision, revision).name
+        name = task_of(revision).name
         if not name.startswith(PREFIX):
             raise BadInput(f"{revision.name}: its data are {name}, which is no task of GLUE")
         other = by_task.setdefault(name.removeprefix(PREFIX), revision)
@@ -89,7 +89,7 @@ def run(repo: Any, revisions: Sequence[str], out: Path) -> int:
             of = by_task.get(table.task)
             answers = predicted(of, table) if of else [table.answer(0)] * table.rows
             lines = "".join(f"{index}\t{answer}\n" for index, answer in enumerate(answers))
-            info = zipfile.ZipInfo(file, ZIP_DATE)
+            info = entry(file)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, f"index\tprediction\n{lines}")
             source = of.name if of else f"filled with {answers[0]}, since no revision predicted it"
@@ -116,7 +116,7 @@ def predicted(revision: Revision, table: SubmissionFile) -> list[str]:
         raise BadInput(
             f"{what}: column idx does not number the rows from 0 to {table.rows - 1}, as GLUE's test sets do"
         )
-    predictions = same_task(revision, revision).problem.predict(logits)
+    predictions = task_of(revision).problem.predict(logits)
     return [table.answer(one) for one in predictions[np.argsort(places)]]
 
 

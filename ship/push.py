@@ -13,7 +13,6 @@ Exit status: 0; 1 with one line on stderr when the model cannot be handed on; 13
 
 import argparse
 import re
-import signal
 import sys
 import tempfile
 import zipfile
@@ -22,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from checks import cli
+from ship.archive import entry
 from ship.model import FinishedModel
 from ship.package import assemble, checksums, statements
 from stages.shared.runtime.environment import go_online
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import publish
-from stages.shared.runtime.terminal import say, warn
+from stages.shared.runtime.terminal import say
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 SUMS = "SHA256SUMS"
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold; a clock would make the same model another file
 
 
 def run(repo: Any, options: argparse.Namespace) -> int:
@@ -88,13 +87,6 @@ def write(archive: zipfile.ZipFile, name: str, file: Path) -> None:
             target.write(chunk)
 
 
-def entry(name: str) -> zipfile.ZipInfo:
-    """Returns an entry of a zip that tells no time and no machine."""
-    made = zipfile.ZipInfo(name, ZIP_DATE)
-    made.external_attr = 0o644 << 16
-    return made
-
-
 def upload(repository: str, folder: Path, commit: str, private: bool) -> str:
     """Uploads the folder in one commit, compares hashes and returns the commit's address.
 
@@ -149,11 +141,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--private", action="store_true", help="make a new repository a private one")
     parser.add_argument("--dry-run", action="store_true", help="say what would travel; nothing does")
     options = parser.parse_args(arguments)
-    try:
-        return cli.answer("push", lambda repo: run(repo, options), BadInput, OSError, unanswered=1)
-    except KeyboardInterrupt:
-        warn("push: interrupted; what the Hub has not confirmed is not there")
-        return 128 + signal.SIGINT
+    kept = "what the Hub has not confirmed is not there"
+    return cli.answer("push", lambda repo: run(repo, options), BadInput, OSError, unanswered=1, interrupted=kept)
 
 
 if __name__ == "__main__":

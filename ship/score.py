@@ -252,11 +252,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Scores and returns the exit status."""
     options = parser().parse_args(arguments)
-    try:
-        return cli.answer("score", lambda repo: run(repo, options), BadInput, OSError, unanswered=1)
-    except KeyboardInterrupt:
-        warn("score: interrupted; nothing was left in the place of --out")
-        return 128 + signal.SIGINT
+    kept = "nothing was left in the place of --out"
+    return cli.answer("score", lambda repo: run(repo, options), BadInput, OSError, unanswered=1, interrupted=kept)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,9 @@ def test_the_folder_has_what_others_look_for_and_cuts_texts_where_they_were_cut(
         file.name for file in folder.iterdir()
     }
     assert not list(folder.glob("*.safetensors"))
+    calibration = (folder / "calibration.json").read_text(encoding="utf-8")
+    assert calibration == exported.read("metrics/calibration.json") and "temperature" in calibration
+    assert (folder / "README.md").read_text(encoding="utf-8") == exported.read("metrics/model_card.md")
     limit = json.loads(exported.read("data/tokenized/limit.json"))["max_length"]
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
     assert len(tokenizer("a " * 1000, truncation=True)["input_ids"]) == limit
@@ -132,18 +135,22 @@ def test_a_rule_for_an_export_names_a_folder_of_the_repository() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("factor", "line"),
+    [
+        (-1.0, "of the predictions of validation are flipped, and 5.0% may be (--flips-at-most); nothing was written"),
+        (np.nan, "model.onnx: its answers on validation are no numbers; nothing was written"),
+    ],
+)
 def test_a_model_that_predicts_noise_is_not_handed_on(
-    tiny: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    factor: float, line: str, tiny: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tiny.folder)
     forward = onnx_model.OnnxModel.__call__
-    monkeypatch.setattr(onnx_model.OnnxModel, "__call__", lambda self, batch: -forward(self, batch))
+    monkeypatch.setattr(onnx_model.OnnxModel, "__call__", lambda self, batch: factor * forward(self, batch))
     assert export.main(["--onnx"]) == 1
-    out, error = capsys.readouterr()
-    assert "flipped" in out and error.count("\n") == 1
-    assert (
-        "of the predictions of validation are flipped, and 5.0% may be (--flips-at-most); nothing was written" in error
-    )
+    error = capsys.readouterr().err
+    assert error.startswith("export: ") and error.count("\n") == 1 and line in error
     assert not (tiny.folder / "exports/onnx").exists() and not list((tiny.folder / ".scratch").glob("export-*"))
 
 

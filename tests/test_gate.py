@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from checks import gate, verify
+from checks import cli, gate, verify
 from checks.attestation import digest_of, written
 from checks.revisions import Revision
 from checks.signing import signer_of
@@ -44,6 +44,19 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_without_rules_nothing_is_asked(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys) == (0, ["gate: params.yaml has no rules under `gate`; nothing to check"])
+
+
+@pytest.mark.parametrize(
+    ("left", "line"), [("", "x: interrupted\n"), ("all is there", "x: interrupted; all is there\n")]
+)
+def test_a_command_that_is_interrupted_says_so(
+    left: str, line: str, predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(repo: object) -> int:
+        raise KeyboardInterrupt
+
+    assert cli.answer("x", ask, interrupted=left) == 130
+    assert capsys.readouterr() == ("", line)
 
 
 def test_each_rule_has_a_line_and_one_failure_is_enough(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
