@@ -37,7 +37,7 @@ def main(rows: int = ROWS) -> None:
         result = {**describe(), **measure(Path(folder) / "project", rows)}
     if rows == ROWS:
         RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    print(table(result))
 
 
 def measure(project: Path, rows: int) -> dict[str, Any]:
@@ -84,6 +84,22 @@ def make_project(project: Path, rows: int) -> None:
     yaml.dump(params, project / "params.yaml")
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, cwd=project, check=True)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Formats the figures; benchmarks/RESULTS.md shows them."""
+    lines = [f"| {result['rows']:,} pairs | seconds | processor seconds | peak MiB |", "| --- | --- | --- | --- |"]
+    for name, title in (
+        ("tokenize", "stage tokenize"),
+        ("predict", "stage predict"),
+        ("score", "`ship.score`, csv to parquet"),
+    ):
+        found = result[name]
+        lines.append(f"| {title} | {found['seconds']:.0f} | {found['processor_seconds']:.0f} | {found['peak_mib']:,} |")
+    same = "the same bytes" if result["same_bytes"] else "**other bytes**"
+    return "\n".join(
+        [*lines, f"| its time, of the two stages together; its logits | {result['times']:.2f} times | {same} | |"]
+    )
 
 
 def read_logits(file: Path) -> np.ndarray:
