@@ -66,7 +66,7 @@ def main(result: Path, examples: int, profiled_steps: int, module: str, argument
                     self.measured["milliseconds"] = {"step": took * 1e3 / profiled_steps} | {
                         entry.key: entry.self_cpu_time_total / 1e3 / profiled_steps
                         for entry in self.profile.key_averages()
-                        if entry.key.startswith("aten::")
+                        if entry.key.startswith(("aten::", "mkldnn::"))
                     }
                 result.write_text(json.dumps(self.measured), encoding="utf-8")
                 raise SystemExit(0)

@@ -185,7 +185,7 @@ def test_three_processes_train_and_predict_splits_that_do_not_divide(alone: Proj
 def interrupted(tiny: Project, request: pytest.FixtureRequest) -> Project:
     """A project with dropout that trains in several processes and is not done; a checkpoint after every 16 steps."""
     tiny.set(
-        train__epochs=30,
+        train__epochs=8,
         train__processes=request.param,
         train__batch_size=6,
         execution__checkpoint_minutes=1e-9,
