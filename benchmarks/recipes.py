@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.clone import ROOT
 from checks.spread import spread_of_mean
-from stages.evaluate.confidence import metric_intervals
+from stages.shared.statistics.confidence import metric_intervals
 from stages.shared.task.task import Task
 
 RESULT = ROOT / "benchmarks" / "results" / "recipes.json"

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clone import ROOT
-from checks.paired import ALPHA, detectable, holm, plain_scores
-from checks.swaps import PairedPredictions, swap_p_values
-from stages.evaluate.confidence import MetricInterval, is_share, metric_intervals, probability_interval
-from stages.evaluate.probabilities import probability_influence
+from stages.shared.statistics.confidence import MetricInterval, is_share, metric_intervals, probability_interval
+from stages.shared.statistics.paired import ALPHA, detectable, holm, plain_scores
+from stages.shared.statistics.probabilities import probability_influence
+from stages.shared.statistics.swaps import PairedPredictions, swap_p_values
 from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS, greater_is_better
 from stages.shared.task.problem_types import CLASSES, NUMBERS, SETS
 from stages.shared.task.task import Task

@@ -23,7 +23,13 @@ from checks import cli
 from checks.ledger import count_looks
 from checks.lock import find_mismatches
 from checks.made_from import find_foreign
-from checks.paired import (
+from checks.predictions import predicted_splits, read_pair, read_texts, read_warnings, same_task
+from checks.revisions import WORKSPACE, Revision, find_revision, git
+from stages.report.markdown import plain
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.params import read_params
+from stages.shared.runtime.terminal import say, visible, warn
+from stages.shared.statistics.paired import (
     ALPHA,
     APART,
     MARGIN,
@@ -34,13 +40,7 @@ from checks.paired import (
     list_flips,
     unseen_flips,
 )
-from checks.predictions import predicted_splits, read_pair, read_texts, read_warnings, same_task
-from checks.revisions import WORKSPACE, Revision, find_revision, git
-from stages.evaluate.params import EvaluateParams
-from stages.report.markdown import plain
-from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.params import read_params
-from stages.shared.runtime.terminal import say, visible, warn
+from stages.shared.statistics.params import EvaluateParams
 from stages.shared.task.asked import chosen_splits
 from stages.shared.task.metrics import METRICS
 

@@ -25,15 +25,15 @@ import numpy as np
 from checks import cli
 from checks.attestation import SIGNERS, count
 from checks.lock import find_mismatches
-from checks.paired import ALPHA, detectable, paired_intervals, plain_scores
 from checks.predictions import PREDICTIONS, read_pair, read_warnings
 from checks.revisions import WORKSPACE, Revision, find_revision
 from checks.rules import AnyRule, ExportRule, RebuiltRule, Rule, read_rules
 from checks.signing import read_signers
-from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.terminal import say, visible
+from stages.shared.statistics.paired import ALPHA, detectable, paired_intervals, plain_scores
+from stages.shared.statistics.params import EvaluateParams
 from stages.shared.task.metrics import greater_is_better
 
 SCORES, MODEL = "metrics/metrics.json", "models/finetuned"

@@ -22,17 +22,17 @@ from typing import Any
 from checks import cli
 from checks.board import BEST, TIED, WORSE, Board, Entry, draw_boards
 from checks.dvc_internals import experiment_name
-from checks.paired import ALPHA, holm, paired_intervals, plain_scores
 from checks.predictions import predicted_splits, read_pair, task_of
 from checks.revisions import WORKSPACE, Revision, find_revision, git
-from checks.swaps import PairedPredictions, swap_p_values
-from stages.evaluate.confidence import metric_intervals
-from stages.evaluate.params import EvaluateParams
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.terminal import say, visible
+from stages.shared.statistics.confidence import metric_intervals
+from stages.shared.statistics.paired import ALPHA, holm, paired_intervals, plain_scores
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.swaps import PairedPredictions, swap_p_values
 from stages.shared.task.asked import chosen_splits
 from stages.shared.task.metrics import greater_is_better
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from checks.cli import Unanswerable
 from checks.revisions import Revision
-from checks.swaps import PairedPredictions
-from stages.evaluate.confidence import FEWEST_EXAMPLES
+from stages.shared.statistics.confidence import FEWEST_EXAMPLES
+from stages.shared.statistics.swaps import PairedPredictions
 from stages.shared.task.groups import groups_of_files
 from stages.shared.task.predictions import open_predictions
 from stages.shared.task.task import Task, read_task

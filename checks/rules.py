@@ -8,9 +8,9 @@ from pydantic import Field
 
 from checks.attestation import FOLDER
 from checks.lock import read_parameters
-from checks.paired import checked_margin
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass
+from stages.shared.statistics.paired import checked_margin
 from stages.shared.task.metrics import METRICS, greater_is_better
 
 FLIPS_AT_MOST = 0.05  # of the predictions of a split: an exported model that changes more is another one

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t
 
-from stages.evaluate.confidence import why_withheld
-from stages.evaluate.probabilities import probability_influence
 from stages.evaluate.pseudo_values import of_mean, pseudo_values
-from stages.evaluate.tables import Cells, example_losses
+from stages.shared.statistics.confidence import why_withheld
+from stages.shared.statistics.probabilities import probability_influence
+from stages.shared.statistics.tables import Cells, example_losses
 from stages.shared.task.metrics import METRICS, greater_is_better
 from stages.shared.task.task import Task
 

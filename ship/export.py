@@ -27,17 +27,17 @@ import numpy as np
 from checks import cli
 from checks.predictions import PREDICTIONS, read_groups
 from checks.rules import FLIPS_AT_MOST
-from checks.swaps import PairedPredictions
 from ship.model import FinishedModel, calibration_of, link_files, open_model, stale
 from ship.package import CARD
 from ship.price import most_flipped, price
-from stages.evaluate.params import EvaluateParams
 from stages.shared.runtime.arithmetic import prepare_for
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill_section
 from stages.shared.runtime.publish import publish, write_json
 from stages.shared.runtime.splits import load_splits
 from stages.shared.runtime.terminal import say, warn
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.swaps import PairedPredictions
 from stages.shared.task.asked import chosen_splits
 from stages.shared.task.task import read_task
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from checks.cli import Unanswerable
-from checks.paired import ALPHA, compare_split, judged
 from checks.predictions import check_labels
-from checks.swaps import PairedPredictions
-from stages.evaluate.params import EvaluateParams
+from stages.shared.statistics.paired import ALPHA, compare_split, judged
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.swaps import PairedPredictions
 from stages.shared.task.task import Task
 
 

@@ -129,7 +129,7 @@ def test_the_scorer_and_the_seconds_of_its_library_are_for_train_and_evaluate_al
     assert not [file.name for file in (ROOT / "checks").glob("*.py") if scorer in closure(file)]
 
 
-@pytest.mark.parametrize("room", ["runtime", "task", "model"])
+@pytest.mark.parametrize("room", ["runtime", "task", "statistics", "model"])
 def test_shared_code_imports_no_stage(room: str) -> None:
     for file in (ROOT / "stages" / "shared" / room).glob("*.py"):
         assert all(name.startswith(("stages/shared/", "stages/__init__")) for name in closure(file))

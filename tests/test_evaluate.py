@@ -15,12 +15,12 @@ from sklearn import metrics as reference
 
 from stages.evaluate import score_warnings
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
-from stages.evaluate.confidence import probability_interval
 from stages.evaluate.evaluate import EvaluateFiles, evaluate
-from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import HEADERS
-from stages.evaluate.probabilities import average_precision, probability_influence, roc_auc, unseen_ends
 from stages.shared.runtime.errors import BadInput
+from stages.shared.statistics.confidence import probability_interval
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.probabilities import average_precision, probability_influence, roc_auc, unseen_ends
 from stages.shared.task.asked import chosen_splits, extra_metrics
 from stages.shared.task.calibration import Calibration, Fit, folds_of, write_calibration
 from stages.shared.task.metrics import METRICS, check_metrics

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import sample
 from benchmarks.recipes import CONFIDENCE, DRAWS, GROUPS, RESULT, alike, answers, coverage
-from checks.swaps import PairedPredictions, swap_p_values
-from stages.evaluate.confidence import is_share, metric_intervals, probability_interval, unseen, why_withheld
-from stages.evaluate.proportions import score_intervals
+from stages.shared.statistics.confidence import is_share, metric_intervals, probability_interval, unseen, why_withheld
+from stages.shared.statistics.proportions import score_intervals
+from stages.shared.statistics.swaps import PairedPredictions, swap_p_values
 from stages.shared.task.groups import effective_examples, wilson_ends
 from stages.shared.task.task import Task
 from tests.test_statistics import CLASSES, SETS, draw, formula, make_task

@@ -13,8 +13,8 @@ import pytest
 from checks import leaderboard
 from checks.board import BEST, TIED, WORSE, Board, Entry, draw_boards
 from checks.dvc_internals import experiment_name
-from checks.paired import holm
-from checks.swaps import mcnemar
+from stages.shared.statistics.paired import holm
+from stages.shared.statistics.swaps import mcnemar
 from tests.predictions import branch, labels_of, logits_of, make
 from tests.project import Project
 

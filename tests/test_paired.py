@@ -1,4 +1,4 @@
-"""checks.paired and checks.swaps: words that interval and test bear out, held to statsmodels and to all swaps."""
+"""Comparisons of two models: words that interval and test bear out, held to statsmodels and to all swaps."""
 
 from dataclasses import replace
 from itertools import product
@@ -9,8 +9,9 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
-from checks import swaps as module
-from checks.paired import (
+from stages.shared.statistics import swaps as module
+from stages.shared.statistics.confidence import MetricInterval, metric_intervals
+from stages.shared.statistics.paired import (
     ALPHA,
     checked_margin,
     compare_split,
@@ -21,9 +22,8 @@ from checks.paired import (
     paired_intervals,
     verdict,
 )
-from checks.swaps import PairedPredictions, Sums, mcnemar, p_values, swap_p_values, swapped_sums
-from stages.evaluate.confidence import MetricInterval, metric_intervals
-from stages.evaluate.params import EvaluateParams
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.swaps import PairedPredictions, Sums, mcnemar, p_values, swap_p_values, swapped_sums
 from tests.test_statistics import CLASSES, NUMBERS, SETS, draw, make_task, value
 
 PARAMS = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=1000, seed=0)

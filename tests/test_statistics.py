@@ -10,12 +10,12 @@ from scipy.optimize import minimize, minimize_scalar
 from statsmodels.stats.proportion import proportion_confint
 
 from stages.evaluate import tables
-from stages.evaluate.bootstrap import Interval, bca_interval, bootstrap_intervals
-from stages.evaluate.confidence import is_share, metric_intervals, unseen, why_withheld
 from stages.evaluate.constant import constant_scores
-from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, influences, student_interval
-from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
-from stages.evaluate.tables import Table, example_losses, tabulate
+from stages.shared.statistics.bootstrap import Interval, bca_interval, bootstrap_intervals
+from stages.shared.statistics.confidence import is_share, metric_intervals, unseen, why_withheld
+from stages.shared.statistics.influence import FISHER, LOGARITHM, PLAIN, influences, student_interval
+from stages.shared.statistics.proportions import score_intervals, tango_ends, wilson_ends
+from stages.shared.statistics.tables import Table, example_losses, tabulate
 from stages.shared.task.metrics import METRICS, OverCounts
 from stages.shared.task.scorer import score
 from stages.shared.task.task import Task

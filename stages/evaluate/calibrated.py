@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from stages.evaluate.calibration import Bin, calibration_bins, calibration_error, error_by_chance
-from stages.evaluate.confidence import MetricInterval, metric_intervals, probability_interval
-from stages.evaluate.params import EvaluateParams
-from stages.evaluate.probabilities import brier_losses
+from stages.shared.statistics.confidence import MetricInterval, metric_intervals, probability_interval
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.probabilities import brier_losses
 from stages.shared.task.calibration import Calibration, by_fold, calibrated_logits, decide, label_sets
 from stages.shared.task.groups import effective_examples, wilson_ends
 from stages.shared.task.metrics import METRICS

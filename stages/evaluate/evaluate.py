@@ -11,15 +11,15 @@ import numpy as np
 from stages.evaluate import score_warnings
 from stages.evaluate.calibrated import Calibrated, judge_calibration
 from stages.evaluate.calibration import calibration_bins
-from stages.evaluate.confidence import MetricInterval, metric_intervals, probability_interval
 from stages.evaluate.constant import constant_scores
-from stages.evaluate.params import EvaluateParams
 from stages.evaluate.plots import plot_rows, write_plot
-from stages.evaluate.probabilities import constant_probability
 from stages.evaluate.selection import selection_cost
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
+from stages.shared.statistics.confidence import MetricInterval, metric_intervals, probability_interval
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.probabilities import constant_probability
 from stages.shared.task.asked import chosen_splits, extra_metrics, no_labels
 from stages.shared.task.calibration import folds_of, read_calibration
 from stages.shared.task.groups import row_groups

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.ranks import spearman_influence
-from stages.evaluate.tables import Cells
+from stages.shared.statistics.ranks import spearman_influence
+from stages.shared.statistics.tables import Cells
 from stages.shared.task.metrics import METRICS, Counts, OverCounts, OverMeans
 from stages.shared.task.task import Task
 

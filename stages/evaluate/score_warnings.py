@@ -7,8 +7,8 @@ import numpy as np
 
 from stages.evaluate.calibrated import Calibrated
 from stages.evaluate.calibration import Bin, calibration_error, error_by_chance
-from stages.evaluate.confidence import FEWEST_EXAMPLES
 from stages.evaluate.selection import SelectionCost
+from stages.shared.statistics.confidence import FEWEST_EXAMPLES
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.metrics import METRICS
 from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, SHARED_SENTENCE

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.evaluate.bootstrap import WEIGHTS_AT_ONCE
 from stages.evaluate.pseudo_values import pseudo_values
+from stages.shared.statistics.bootstrap import WEIGHTS_AT_ONCE
 from stages.shared.task.metrics import METRICS
 from stages.shared.task.task import Task
 

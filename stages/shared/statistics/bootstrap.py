@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from stages.evaluate.tables import Table, tabulate
+from stages.shared.statistics.tables import Table, tabulate
 from stages.shared.task.metrics import SAME
 from stages.shared.task.task import Task
 

@@ -19,9 +19,9 @@ import numpy as np
 from scipy.special import bdtr
 from scipy.stats import rankdata
 
-from stages.evaluate.bootstrap import WEIGHTS_AT_ONCE
-from stages.evaluate.confidence import is_share
-from stages.evaluate.tables import MOST_CELLS, Cells, example_losses
+from stages.shared.statistics.bootstrap import WEIGHTS_AT_ONCE
+from stages.shared.statistics.confidence import is_share
+from stages.shared.statistics.tables import MOST_CELLS, Cells, example_losses
 from stages.shared.task.metrics import METRICS, Counts, OverCounts, OverMeans, correlation
 from stages.shared.task.task import Task
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtri
 from scipy.stats import rankdata
 
-from stages.evaluate.influence import LOGARITHM, Influence, Scale
+from stages.shared.statistics.influence import LOGARITHM, Influence, Scale
 from stages.shared.task.task import Task
 
 LOGIT: Scale = (

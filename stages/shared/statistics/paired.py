@@ -1,6 +1,6 @@
 """The paired comparison of two models on the same examples.
 
-A difference is "better" or "worse" only if a randomization test says so (`checks.swaps`) after Holm's correction over
+A difference is "better" or "worse" only if a randomization test says so (`swaps`) after Holm's correction over
 all that is printed, and its interval, where there is one, excludes 0. It is "equivalent" only if the whole interval
 lies within the margin; it holds what changed answers that the sample may have missed could do to the metric.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
-from checks.swaps import PairedPredictions, mcnemar, swap_p_values
-from stages.evaluate.confidence import MetricInterval, metric_intervals
-from stages.evaluate.params import EvaluateParams
+from stages.shared.statistics.confidence import MetricInterval, metric_intervals
+from stages.shared.statistics.params import EvaluateParams
+from stages.shared.statistics.swaps import PairedPredictions, mcnemar, swap_p_values
 from stages.shared.task.metrics import METRICS, greater_is_better
 from stages.shared.task.task import Task
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.special import stdtrit
 
-from stages.evaluate.ranks import spearman_influence
+from stages.shared.statistics.ranks import spearman_influence
 from stages.shared.task.metrics import METRICS, OverCounts, OverMeans
 from stages.shared.task.task import Task
 

@@ -1,4 +1,4 @@
-"""The parameters of `evaluate`, in a module that the checks can import without loading its scorer."""
+"""The parameters of `evaluate`: what is scored and how sure it is to be, which baselines and the checks follow."""
 
 from typing import Annotated
 

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from stages.evaluate.bootstrap import Interval, bootstrap_intervals
-from stages.evaluate.influence import FISHER, LOGARITHM, PLAIN, Influence, influences, of_means, student_interval
-from stages.evaluate.probabilities import highest, probability_influence, unseen_ends
-from stages.evaluate.proportions import score_intervals, tango_ends, wilson_ends
-from stages.evaluate.ranks import spearman_influence
-from stages.evaluate.tables import example_losses
+from stages.shared.statistics.bootstrap import Interval, bootstrap_intervals
+from stages.shared.statistics.influence import (
+    FISHER,
+    LOGARITHM,
+    PLAIN,
+    Influence,
+    influences,
+    of_means,
+    student_interval,
+)
+from stages.shared.statistics.probabilities import highest, probability_influence, unseen_ends
+from stages.shared.statistics.proportions import score_intervals, tango_ends, wilson_ends
+from stages.shared.statistics.ranks import spearman_influence
+from stages.shared.statistics.tables import example_losses
 from stages.shared.task.groups import effective_examples
 from stages.shared.task.metrics import METRICS, OverCounts, OverMeans
 from stages.shared.task.task import Task
