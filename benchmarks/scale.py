@@ -29,7 +29,7 @@ from benchmarks.machine import describe
 RESULT = ROOT / "benchmarks" / "results" / "scale.json"
 ROWS = (250_000, 1_000_000)
 TRAIN, VALIDATION = 5_000, 1_000
-STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "report")
+STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report")
 MEASURED = tuple(stage for stage in STAGES if stage != "train")  # it has the same few pairs in both runs
 CHUNK = 10_000  # pairs at once: the memory of this process counts as the stages', since they are its children
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

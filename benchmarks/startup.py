@@ -28,7 +28,7 @@ from benchmarks.machine import describe
 from benchmarks.repeat import interleaved, spread
 
 RESULT = ROOT / "benchmarks" / "results" / "startup.json"
-STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "report")
+STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report")
 PEER = "naive peer"
 IMPORTS = {
     "python": "",

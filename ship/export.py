@@ -121,8 +121,8 @@ def export(model: FinishedModel, data: Mapping[str, Path], folder: Path, *, int8
         BadInput: torch cannot export the model.
     """
     from ship.onnx_model import OnnxModel, write_int8, write_onnx  # here, for they import torch
-    from stages.predict.batches import PaddedRows, batches, lengths_of
     from stages.predict.predict import Predictor, PredictParams
+    from stages.shared.model.batches import PaddedRows, batches, lengths_of
 
     for file in model.folder.iterdir():
         if file.suffix != ".safetensors":

@@ -11,8 +11,8 @@ from datasets import Features, load_from_disk
 
 from ship.input_rows import Portion, without_text
 from ship.model import FinishedModel
-from stages.predict import batches
 from stages.predict.predict import Predictor, PredictParams
+from stages.shared.model import batches
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import fill_section

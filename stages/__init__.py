@@ -1,4 +1,4 @@
-"""download -> tokenize -> train -> predict -> calibrate -> evaluate -> report; none imports another, only `shared/`.
+"""download -> tokenize -> train -> predict -> calibrate -> evaluate, baselines -> report; none imports another.
 
 Importing any stage seals the environment first, before a library can read it.
 """

@@ -114,7 +114,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Pat
     )
     project.commit("a tiny model")
     ran = project.repro()
-    assert ran == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"]
+    assert ran == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report"]
     project.commit("the first run")
     return project
 

@@ -48,6 +48,7 @@ def make_run(
     errors: int = 50,
     right: bool = False,
     calibration: Calibration | None = CALIBRATION,
+    simple: Sequence[str] = ("tfidf",),
     **task: Any,
 ) -> ReportFiles:
     """Writes the files and returns where they are.
@@ -57,6 +58,7 @@ def make_run(
         texts: take the place of made ones, from the first row on.
         right: no prediction is wrong.
         calibration: what was fitted; never of a regression. None: nothing was.
+        simple: models that the fine-tuned one was compared with.
     """
     generator = np.random.default_rng(7)
     names = [] if problem == NUMBERS else list(names)
@@ -70,6 +72,7 @@ def make_run(
             name: folder / "metrics" / f"{name}.json"
             for name in ("metrics", "intervals", "warnings", "data", "truncation", "selection", "environment")
         },
+        baselines=folder / "metrics" / "baselines.json",
         fitted=folder / "metrics" / "calibration.json",
         calibrated_scores=folder / "metrics" / "calibrated.json",
         **{name: folder / "metrics" / "plots" / f"{name}.csv" for name in CURVES},
@@ -124,6 +127,7 @@ def make_run(
     write_calibration(inputs.fitted, fitted, "off")
     write(inputs.calibrated_scores, calibrated_scores(fitted, scored, examples))
     write(inputs.intervals, {"intervals": intervals})
+    write(inputs.baselines, baseline_records(made, simple, scored, examples))
     write(
         inputs.warnings,
         {"warnings": [{"guard": "calibration", "split": scored[0], "message": text} for text in warnings]},
@@ -294,6 +298,27 @@ def calibrated_scores(calibration: Calibration | None, splits: Sequence[str], ex
     return found
 
 
+def baseline_records(task: Task, simple: Sequence[str], splits: Sequence[str], examples: int) -> dict[str, Any]:
+    """Returns what baselines says of simple models; of the loss there is no interval."""
+    ends = {"low": 0.5, "high": 0.7, "difference_low": 0.02, "difference_high": 0.28}
+    return {
+        "baselines": [
+            {"split": split, "baseline": name, "metric": metric, "value": 0.6, "fine_tuned": 0.75, "difference": 0.15}
+            | (dict.fromkeys(ends) if metric == "loss" else ends)
+            | {"withheld": None, "difference_withheld": None, "p_value": 0.001, "p_holm": 0.0025}
+            | {"fine_tuned_is": "better", "examples": examples, "groups": None}
+            for name in simple
+            for split in splits
+            for metric in (*task.metrics, "loss")
+        ],
+        "models": [
+            {"baseline": name, "model": "logistic regression", "features": 1234, "examples": examples}
+            | {"strength": 1.0, "converged": True}
+            for name in simple
+        ],
+    }
+
+
 def write_params(file: Path, pairs: bool, errors: int) -> None:
     """Writes the sections that the report shows, and one that it must not."""
     pair = "sentence2" if pairs else "null"
@@ -302,7 +327,7 @@ def write_params(file: Path, pairs: bool, errors: int) -> None:
         f"checkpoint_revision: null, text_pair_column: {pair}, keep_columns: []}}\n"
         "tokenize: {max_length: 128}\ntrain: {seed: 42, learning_rate: 1.0e-4, early_stopping_patience: null}\n"
         "predict: {arithmetic: portable}\ncalibrate: {split: validation}\n"
-        "evaluate: {splits: [validation], confidence: 0.95}\n"
+        "evaluate: {splits: [validation], confidence: 0.95}\nbaselines: {tfidf: true, frozen_encoder: false}\n"
         f"report: {{errors: {errors}, slice_columns: null}}\nexecution: {{device: auto}}\n"
     )
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 # The parameters that the tests run with: params.yaml is its owner's, who may set it to anything that fits.
 PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "tests" / "params.yaml")
-STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "report")
+STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report")
 # All else here is made by the owner of a project: data, results, documents. No test of tunelock's code looks at it.
 CODE = (
     "stages/",

@@ -20,7 +20,7 @@ from transformers import BertConfig, BertForPreTraining, pipeline
 
 from benchmarks.replica import COMMIT, CONFIG, OTHERS, REPOSITORY, SMALL, small_files, tensor_shapes, write_replica
 from tests.hub import Hub
-from tests.project import Project, copy_project, wait_for
+from tests.project import STAGES, Project, copy_project, wait_for
 from tests.repositories import GLUE_COMMIT, NEW, glue
 from tests.test_kills import kill
 
@@ -134,7 +134,7 @@ def test_a_killed_training_of_it_ends_with_the_uninterrupted_ones_bytes(ran: Ran
 
 
 def test_all_stages_run_on_it(ran: Ran) -> None:
-    assert set(ran.stages[0]) == {"download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"}
+    assert set(ran.stages[0]) == set(STAGES)
     scores = json.loads(ran.project.read("metrics/metrics.json"))["validation"]
     assert list(scores) == ["accuracy", "f1", "loss", "examples"] and scores["examples"] == 12
     assert {"validation", "test"} <= {path.name for path in (ran.project.folder / "data" / "predictions").iterdir()}

@@ -18,7 +18,7 @@ from checks.cli import Unanswerable
 from checks.revisions import WORKSPACE, Revision
 from checks.rules import ExportRule, read_rule
 from ship import export, onnx_model
-from stages.predict.batches import PaddedRows, batches, lengths_of
+from stages.shared.model.batches import PaddedRows, batches, lengths_of
 from stages.shared.model.loading import load_tokenizer
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import load_splits

@@ -215,7 +215,7 @@ def test_a_task_goes_through_the_whole_dag(name: str, project: Project, tiny_che
     )
     with Hub({("dataset", "nyu-mll/glue"): {GLUE_COMMIT: glue(24)}}) as hub:
         done = project.repro(HF_ENDPOINT=hub.endpoint, **environment)
-    assert done[:6] == ["download", "tokenize", "train", "predict", "calibrate", "evaluate"]
+    assert done[:7] == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines"]
     metrics: dict[str, Any] = json.loads(project.read("metrics/metrics.json"))
     assert list(metrics) == EVALUATED[name]
     for scores in metrics.values():

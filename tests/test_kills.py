@@ -28,7 +28,7 @@ def whole(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> P
     project = Project(folder)
     project.set(train__epochs=12, execution__checkpoint_minutes=1e-9)
     project.commit("a longer training")
-    assert project.repro() == ["train", "predict", "calibrate", "evaluate", "report"]
+    assert project.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
     return project
 
 

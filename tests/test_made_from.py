@@ -414,7 +414,7 @@ def test_quick_tells_a_lock_that_a_merge_has_mixed(tiny: Project) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tiny.folder)
         old = dvc_hash(Path("stages/predict"))
-        write(tiny, "stages/predict/batches.py", tiny.read("stages/predict/batches.py") + "# newer code\n")
+        write(tiny, "stages/predict/linear.py", tiny.read("stages/predict/linear.py") + "# newer code\n")
         write(tiny, "dvc.lock", tiny.read("dvc.lock").replace(old, dvc_hash(Path("stages/predict"))))
     tiny.commit("merged")
     assert tiny.repro() == []

@@ -187,7 +187,7 @@ def test_a_project_runs_and_an_upgrade_reruns_what_it_must(
 ) -> None:
     mine = new(upstream, tickets)
     make_small(mine, tiny_checkpoint)
-    assert mine.repro() == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"]
+    assert mine.repro() == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report"]
     assert set(json.loads(mine.read("metrics/metrics.json"))["validation"]) > {"f1_macro", "accuracy"}
     mine.run("git", "rm", "--quiet", "docs/faults.md")
     mine.commit("the first run")

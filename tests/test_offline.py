@@ -9,7 +9,7 @@ import pytest
 from tests.project import Project
 from tests.repositories import PINNED_DATASET, Downloader, hub_of
 
-STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "report")
+STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report")
 
 # Python imports this before anything else. What would leave the process is written down, and fails.
 WATCH = """

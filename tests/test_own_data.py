@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.shared.task.task import read_task
-from tests.project import Project
+from tests.project import STAGES, Project
 
 ROOT = Path(__file__).parents[1]
 SECTION = re.compile(r"## Your own data\n(.*?)\n## ", re.DOTALL)
@@ -80,7 +80,7 @@ def follow(example: str, case: str, project: Project, tiny_checkpoint: Path) -> 
 def test_an_example_of_the_readme_trains(example: str, case: str, project: Project, tiny_checkpoint: Path) -> None:
     _, names, metrics = CASES[case]
     follow(example, case, project, tiny_checkpoint)
-    assert project.repro() == ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"]
+    assert project.repro() == list(STAGES)
     assert read_task(project.folder / "data" / "raw" / "task.json").label_names == names
     scores = json.loads(project.read("metrics/metrics.json"))["validation"]
     assert set(metrics) < set(scores)

@@ -18,7 +18,7 @@ from tests.project import Project
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
-ALL = ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"]
+ALL = ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report"]
 
 
 def outputs(project: Project) -> dict[str, bytes]:
@@ -52,19 +52,19 @@ def test_a_change_reruns_its_stage_and_what_follows_and_nothing_else(tiny: Proje
     first = outputs(tiny)
 
     tiny.set(evaluate__splits=["validation", "test"])
-    assert tiny.repro() == ["evaluate", "report"]
+    assert tiny.repro() == ["evaluate", "baselines", "report"]
     scores = tiny.read("metrics/metrics.json")
     assert set(json.loads(scores)) == {"validation", "test"}
     tiny.set(calibrate__error_rate=0.2)
     assert tiny.repro() == ["calibrate", "evaluate", "report"]
     assert tiny.read("metrics/metrics.json") == scores
-    tiny.set(predict__token_budget=1000)
-    assert tiny.repro() == ["predict", "calibrate", "evaluate", "report"]  # other batches: the logits' last digits move
+    tiny.set(predict__token_budget=1000)  # other batches: the logits' last digits move
+    assert tiny.repro() == ["predict", "calibrate", "evaluate", "baselines", "report"]
     tiny.set(train__learning_rate=2e-3)
-    assert tiny.repro() == ["train", "predict", "calibrate", "evaluate", "report"]
+    assert tiny.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
     assert outputs(tiny) != first
     tiny.set(tokenize__max_length=24)
-    assert tiny.repro() == ["tokenize", "train", "predict", "calibrate", "evaluate", "report"]
+    assert tiny.repro() == ["tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report"]
     assert_the_pipeline_of_transformers_answers_as_predict(tiny)
     tiny.set(report__errors=3)
     assert tiny.repro() == ["report"]

@@ -11,8 +11,8 @@ from datasets import Dataset
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from stages.predict.batches import PaddedRows, batches
 from stages.predict.linear import PackedLinear, supported
+from stages.shared.model.batches import PaddedRows, batches
 from stages.shared.model.speed_up import replace_modules
 from stages.shared.runtime import splits
 from tests.test_architectures import FAMILIES, gpt2

@@ -160,7 +160,7 @@ def assert_same_up_to_rounding(project: Project, alone: Project) -> None:
 def test_two_processes_train_what_one_trains(alone: Project, tmp_path: Path) -> None:
     two = copy(alone, tmp_path / "two")
     two.set(train__processes=2, execution__predict_processes=2)
-    assert two.repro() == ["train", "predict", "calibrate", "evaluate", "report"]
+    assert two.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
     assert (two.folder / "models/finetuned/model.safetensors").read_bytes() != (
         alone.folder / "models/finetuned/model.safetensors"
     ).read_bytes()
@@ -177,7 +177,7 @@ def test_two_processes_train_what_one_trains(alone: Project, tmp_path: Path) -> 
 def test_three_processes_train_and_predict_splits_that_do_not_divide(alone: Project, tmp_path: Path) -> None:
     three = copy(alone, tmp_path / "three")
     three.set(train__processes=3, execution__predict_processes=3)
-    assert three.repro() == ["train", "predict", "calibrate", "evaluate", "report"]
+    assert three.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
     assert_same_up_to_rounding(three, alone)
 
 

@@ -78,6 +78,7 @@ TARGET = {
     "predict": "PREDICTIONS / 'validation' / 'note.txt'",
     "calibrate": "CALIBRATION",
     "evaluate": "METRICS",
+    "baselines": "BASELINES",
     "report": "PAGE",
 }
 

@@ -262,11 +262,28 @@ def test_the_headline_says_the_metrics_against_a_constant_and_the_warnings(tmp_p
         "  f1        0.750  95 % interval 0.600 to 0.850  best constant answer 0.500",
         "  loss      0.500",
         "  at a temperature of 1.75: loss 0.500 -> 0.400, calibration error 0.100 -> 0.030",
+        "  TF-IDF: accuracy 0.600; fine-tuning +0.150 (+0.020 to +0.280), better",
         "warning: validation: validation chose the epoch",
         f"report: {tmp_path / 'report.html'}",
     ]
     html, _, said = render(make_run(tmp_path / "other"))
     assert "Before you trust it" not in html and "warning" not in said
+
+
+def test_the_page_says_whether_fine_tuning_pays(tmp_path: Path) -> None:
+    html, _, said = render(make_run(tmp_path, simple=["tfidf", "frozen_encoder"]))
+    words = Page(html).words()
+    assert "Does fine-tuning pay?" in words
+    for name in ("TF-IDF", "frozen encoder"):
+        assert f"{name} accuracy 0.600 0.500 to 0.700 +0.150 +0.020 to +0.280 0.0025 better" in words
+        assert f"{name} loss 0.600 unknown +0.150 unknown 0.0025 better" in words
+    assert "TF-IDF: logistic regression on 1,234 features: words and pairs of neighbouring words" in words
+    assert "  frozen encoder: accuracy 0.600; fine-tuning +0.150 (+0.020 to +0.280), better\n" in said
+
+
+def test_without_simple_models_the_page_does_not_ask_whether_fine_tuning_pays(tmp_path: Path) -> None:
+    html, _, said = render(make_run(tmp_path, simple=[]))
+    assert "Does fine-tuning pay?" not in html and "TF-IDF" not in said
 
 
 def test_a_metric_without_interval_or_baseline_is_shown_without(tmp_path: Path) -> None:

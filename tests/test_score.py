@@ -20,7 +20,7 @@ import pytest
 from benchmarks import score as benchmark
 from ship import score
 from ship.input_rows import InputFiles
-from stages.predict import batches
+from stages.shared.model import batches
 from stages.shared.task.calibration import Calibration, Fit, calibrated_logits, label_sets, write_calibration
 from tests.project import Project
 from tests.shipped import Shipped, calibration, make_shipped, predicted, reproduce, save_model

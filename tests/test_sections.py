@@ -49,6 +49,8 @@ BAD: list[tuple[str, str, Any]] = [
     ("evaluate", "splits", [1]),
     ("evaluate", "metrics", ["f2"]),
     ("evaluate", "confidence", 95),
+    ("baselines", "tfidf", "yes"),
+    ("baselines", "frozen_encoder", None),
     ("report", "errors", -1),
     ("execution", "device", "gpu"),
 ]

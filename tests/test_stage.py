@@ -148,6 +148,7 @@ def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
         ("predict", {"sklearn", "evaluate", "matplotlib"}),
         ("calibrate", {"torch", "transformers", "sklearn", "evaluate", "datasets", "matplotlib"}),
         ("evaluate", {"torch", "transformers", "matplotlib"}),
+        ("baselines", {"torch", "transformers", "evaluate", "matplotlib"}),
         ("report", {"torch", "transformers", "sklearn", "evaluate"}),
     ],
 )

@@ -37,5 +37,5 @@ def test_two_experiments_at_once_end_with_the_results_they_have_alone(tiny: Proj
     assert sorted(together) == sorted(RATES)
     tiny.run("rm", "-rf", ".dvc/cache/runs")  # nothing to restore: it runs
     tiny.set(train__learning_rate=float(RATES[1]))
-    assert tiny.repro() == ["train", "predict", "calibrate", "evaluate", "report"]
+    assert tiny.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
     assert tiny.read("dvc.lock") == together[RATES[1]]

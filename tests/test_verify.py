@@ -142,7 +142,7 @@ def test_an_untouched_commit_is_identical_in_every_stage(tiny: Project, tmp_path
     status, report = verify(tiny, "--attest", str(tmp_path / "statement.json"))
     assert status == 0
     assert {stage["stage"]: stage["verdict"] for stage in report["stages"]} == dict.fromkeys(
-        ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "report"], "identical bytes"
+        ["download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report"], "identical bytes"
     )
     assert report["first"] is None
     text = (tmp_path / "statement.json").read_text(encoding="ascii")

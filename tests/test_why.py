@@ -367,6 +367,7 @@ def test_in_this_project_a_learning_rate_reruns_train_and_perhaps_what_follows(
         "predict": (Action.WAIT, ["download", "tokenize", "train"]),
         "calibrate": (Action.WAIT, ["download", "predict"]),
         "evaluate": (Action.WAIT, ["calibrate", "download", "predict", "train"]),
+        "baselines": (Action.WAIT, ["download", "predict", "tokenize"]),
         "report": (Action.RUN, []),  # it shows the learning rate
     }
 

@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import nn
 from tqdm import tqdm
 
-from stages.predict.batches import PaddedRows, batches, lengths_of
 from stages.predict.linear import PackedLinear, supported
+from stages.shared.model.batches import PaddedRows, batches, lengths_of
 from stages.shared.model.collectives import barrier, connect
 from stages.shared.model.device import advise, explain_nondeterminism, pick_device
 from stages.shared.model.launcher import ElasticLauncher

@@ -18,7 +18,7 @@ from stages.shared.task.intervals import interval_of
 from stages.shared.task.task import Task, read_task
 
 # The sections that dvc.yaml lists for the stage: no other may be read.
-SECTIONS = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "report")
+SECTIONS = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class ReportFiles:
     metrics: Path = Path("metrics/metrics.json")
     intervals: Path = Path("metrics/intervals.json")
     warnings: Path = Path("metrics/warnings.json")
+    baselines: Path = Path("metrics/baselines.json")
     fitted: Path = Path("metrics/calibration.json")
     calibrated_scores: Path = Path("metrics/calibrated.json")
     calibrated: Path = Path("metrics/plots/calibrated.csv")
@@ -76,6 +77,7 @@ class RunSummary:
     origin: Mapping[str, Any]  # what of the model was new, and not the checkpoint's
     environment: Mapping[str, Any]
     history: list[dict[str, float]]  # a row an epoch
+    baselines: Mapping[str, list[dict[str, Any]]]  # simple models, and the fine-tuned one against them
     fitted: Calibration | None  # what calibrate fitted
     calibrated_scores: Mapping[str, list[dict[str, Any]]]  # what it brings: metrics/calibrated.json
     calibrated: list[dict[str, str]]  # rows of metrics/plots/calibrated.csv, and so on
@@ -130,6 +132,7 @@ def read_run(files: ReportFiles) -> RunSummary:
         origin=selection["origin"][0],
         environment=_json(files.environment)["environment"][0],
         history=[{name: float(value) for name, value in row.items()} for row in _rows(files.history)],
+        baselines=_json(files.baselines),
         fitted=read_calibration(files.fitted),
         calibrated_scores=_json(files.calibrated_scores),
         calibrated=_rows(files.calibrated),

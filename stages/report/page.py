@@ -18,6 +18,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from stages.report import figures
 from stages.report.answers import Answers, ClassScore, class_scores, class_worths, confusion
+from stages.report.baselines import BaselineRow, baseline_rows, describe_models
 from stages.report.figures import Drawing
 from stages.report.inputs import RunSummary
 from stages.report.methods import describe_methods
@@ -85,6 +86,7 @@ class SplitSection:
     name: str
     examples: int
     scores: list[Score]
+    baselines: list[BaselineRow]
     drawings: list[Drawing]
     probabilities: ProbabilitySection | None
     matrix: Matrix | None
@@ -134,6 +136,7 @@ def describe_split(
         name=split,
         examples=len(answers),
         scores=scores_of(run, split),
+        baselines=baseline_rows(run, split),
         drawings=draw(run, answers),
         probabilities=describe_probabilities(run, split),
         matrix=matrix_of(task, answers) if task.problem.exclusive else None,
@@ -254,6 +257,7 @@ def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path
         task=run.task,
         splits=splits,
         learning=learning,
+        baseline_models=describe_models(run),
         calibration=describe_calibration(run),
         numbers=run.task.problem.numeric,
         data=data_rows(run),

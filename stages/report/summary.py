@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from stages.report.baselines import baseline_lines
 from stages.report.inputs import RunSummary
 from stages.shared.runtime.terminal import visible
 
@@ -22,6 +23,7 @@ def summarize(run: RunSummary, page_file: Path) -> str:
             lines.append(line)
         if run.fitted is not None:
             lines.append(f"  at a temperature of {run.fitted.whole.temperature:.3g}: {_calibrated(run, split)}")
+        lines += baseline_lines(run, split)
     lines += [f"warning: {warning['split']}: {warning['message']}" for warning in run.warnings]
     return "\n".join(map(visible, [*lines, f"report: {page_file}"]))
 
