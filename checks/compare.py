@@ -7,7 +7,8 @@ are those of `evaluate` in params.yaml. A difference is "better" or "worse" only
 Holm's correction over everything printed: for equal models, the probability of any such word is at most alpha (0.05).
 The interval is at level 1 - alpha. "equivalent" means that the whole interval lies within the margin, in the unit of
 the metric. It takes precedence over "better" and "worse", which are then too small to matter. The first metric of
-download.metrics on the first split is primary, and the others are secondary. "detectable" is the smallest true
+download.metrics on the first split is primary, and the others are secondary. With evaluate.per_class, precision, recall
+and F1 of labels are compared too. "detectable" is the smallest true
 difference that 80 of 100 samples of this size would have shown. docs/statistics.md describes the methods.
 Exit status: 0 with an answer, whatever it is; 2 if there is none.
 """
@@ -29,19 +30,22 @@ from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.terminal import say, visible, warn
+from stages.shared.statistics.labels import METRICS_OF_A_LABEL, chosen_labels
 from stages.shared.statistics.paired import (
     ALPHA,
     APART,
     MARGIN,
+    Difference,
     SplitComparison,
     checked_margin,
+    compare_labels,
     compare_split,
     judged,
     list_flips,
     unseen_flips,
 )
 from stages.shared.statistics.params import EvaluateParams
-from stages.shared.task.asked import chosen_splits
+from stages.shared.task.asked import check_per_class, chosen_splits
 from stages.shared.task.metrics import METRICS
 
 
@@ -83,14 +87,18 @@ def compare(old: Revision, new: Revision, p: EvaluateParams, asked: Asked) -> Re
             for one, splits in zip((old, new), predicted, strict=True)
         )
         raise cli.Unanswerable(f"no split in common: {had}")
-    names = [*task.metrics, "loss"]
+    check_per_class(p.per_class, task)
+    columns = chosen_labels(task, p.per_class)
+    names = [*task.metrics, "loss", *(METRICS_OF_A_LABEL if columns else ())]
     for name in asked.margins.keys() - {"", *names}:
         raise cli.Unanswerable(f"--margin {name}: must be for one of {', '.join(names)}")
     margins = {name: asked.margins.get(name, asked.margins.get("", MARGIN)) for name in names}
     splits = []
     for split in chosen_splits(p.splits, both):
         pair = read_pair(old, new, split)
-        splits.append(compare_split(split, pair, p, asked.alpha, margins))
+        compared = compare_split(split, pair, p, asked.alpha, margins)
+        of_labels = compare_labels(pair, columns, p, asked.alpha, margins)
+        splits.append(replace(compared, differences=[*compared.differences, *of_labels]))
         if asked.flips and not task.problem.numeric:
             splits[-1] = replace(splits[-1], flipped=list_flips(pair, read_texts(new, split), asked.flips))
     warnings = [line for one in (old, new) for line in read_warnings(one, [split.split for split in splits])]
@@ -186,8 +194,13 @@ def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:
         ends = "withheld" if one.low is None else f"[{one.low:+.4f}, {one.high:+.4f}]"
         least = "" if one.detectable is None else f"{one.detectable:.4f}"
         numbers = [f"{one.old:.4f}", f"{one.new:.4f}", f"{one.difference:+.4f}", ends]
-        rows.append([one.metric, rank, *numbers, f"{one.p_value:.2g}", f"{one.p_holm:.2g}", least, one.verdict])
+        rows.append([named(one), rank, *numbers, f"{one.p_value:.2g}", f"{one.p_holm:.2g}", least, one.verdict])
     return rows
+
+
+def named(difference: Difference) -> str:
+    """Names a metric, with the label whose it is."""
+    return difference.metric if difference.label is None else f"{difference.metric} of {visible(difference.label)}"
 
 
 def _notes(split: SplitComparison, alpha: float) -> list[str]:
@@ -209,9 +222,9 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for one in split.differences:
         if one.withheld is not None:
-            reasons.setdefault(one.withheld, []).append(one.metric)
+            reasons.setdefault(one.withheld, []).append(named(one))
     lines += [f"no interval for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
-    apart = {one.metric: one.verdict in APART for one in split.differences}
+    apart = {one.metric: one.verdict in APART for one in split.differences if one.label is None}
     if split.loss_from_flips is not None and apart["loss"] != apart[split.differences[0].metric]:
         flipped = sum((split.flips or {}).values())
         lines.append(

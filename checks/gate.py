@@ -3,7 +3,8 @@
     python -m checks.gate
 
 A rule names a split and a metric, and a limit. The limit is `at_least` (`at_most` if lower is better), or `against` a
-revision with `not_worse_by`, a margin in the unit of the metric. The second kind passes only if the whole 95 % interval
+revision with `not_worse_by`, a margin in the unit of the metric. With a `label`, the metric is the precision, recall or
+f1 of that label. The second kind passes only if the whole 95 % interval
 of the difference is better than a loss of the margin, so it fails with too few examples. A model that is worse by more
 than the margin passes in at most one of twenty samples. docs/statistics.md says how often an equal model does. The
 revision is a branch, a tag or a commit. Prefer a tag: against a moving branch, each change may be a little worse, and
@@ -32,11 +33,12 @@ from checks.signing import read_signers
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.terminal import say, visible
+from stages.shared.statistics.labels import one_against_rest
 from stages.shared.statistics.paired import ALPHA, detectable, paired_intervals, plain_scores
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.task.metrics import greater_is_better
 
-SCORES, MODEL = "metrics/metrics.json", "models/finetuned"
+SCORES, OF_LABELS, MODEL = "metrics/metrics.json", "metrics/classes.json", "models/finetuned"
 PRICE = "price.json"  # in the folder of an export
 
 
@@ -96,12 +98,18 @@ def judge(rule: Rule, new: Revision, p: EvaluateParams) -> Ruling:
     Raises:
         Unanswerable: what the rule compares with cannot be read, or was scored on other examples.
     """
-    name = f"{rule.split} {rule.metric}"
-    value = new.json(SCORES).get(rule.split, {}).get(rule.metric)
+    name, file = f"{rule.split} {rule.metric}", SCORES
+    if rule.label is None:
+        value = new.json(SCORES).get(rule.split, {}).get(rule.metric)
+    else:
+        name, file = f"{name} of {rule.label}", OF_LABELS
+        wanted = (rule.split, rule.label)
+        records = [one for one in new.json(OF_LABELS)["classes"] if (one["split"], one["label"]) == wanted]
+        value = records[0][rule.metric] if records else None
     if value is None:
-        return Ruling(False, f"{name} is not in {SCORES}")
+        return Ruling(False, f"{name} is not in {file}")
     if not np.isfinite(value):
-        return Ruling(False, f"{name} is {value} in {SCORES}, which is not a score")
+        return Ruling(False, f"{name} is {value} in {file}, which is not a score")
     said = f"{name} {value:.4f}"
     if rule.at_least is not None:
         return Ruling(value >= rule.at_least, f"{said}, required: at least {rule.at_least:g}")
@@ -118,6 +126,8 @@ def judge_difference(rule: Rule, old: Revision, new: Revision, p: EvaluateParams
     if same_model(old, new):
         return Ruling(True, f"the same model as {old.name}'s")
     pair = read_pair(old, new, rule.split)
+    if rule.label is not None:
+        pair = one_against_rest(pair, pair.task.label_names.index(rule.label))
     if rule.metric not in (*pair.task.metrics, "loss"):
         return Ruling(False, f"which is not a metric of {new.name}")
     before, after = (plain_scores(pair.task, pair.labels, logits)[rule.metric] for logits in (pair.before, pair.after))

@@ -10,6 +10,7 @@ from checks.attestation import FOLDER
 from checks.lock import read_parameters
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill, params_dataclass
+from stages.shared.statistics.labels import METRICS_OF_A_LABEL
 from stages.shared.statistics.paired import checked_margin
 from stages.shared.task.metrics import METRICS, greater_is_better
 
@@ -26,6 +27,7 @@ GONE = {
 class Rule:
     split: str
     metric: str
+    label: str | None = None  # whose precision, recall or f1 it is; None: the metric of all
     at_least: Finite | None = None
     at_most: Finite | None = None
     against: str | None = None  # a revision
@@ -88,6 +90,10 @@ def read_rule(values: Mapping[Any, Any], place: str) -> AnyRule:
     rule = fill(Rule, values, place)
     if rule.metric != "loss" and rule.metric not in METRICS:
         raise BadInput(f"{place}.metric: must be one of {', '.join([*METRICS, 'loss'])}, got {rule.metric!r}")
+    if rule.label is not None and rule.metric not in METRICS_OF_A_LABEL:
+        raise BadInput(
+            f"{place}.metric: of a label must be one of {', '.join(METRICS_OF_A_LABEL)}, got {rule.metric!r}"
+        )
     asked = [name for name in ASKS if getattr(rule, name) is not None]
     if len(asked) != 1:
         raise BadInput(f"{place}: must have one of {', '.join(ASKS)}, got {' and '.join(asked) or 'none'}")

@@ -41,6 +41,7 @@ evaluate:
   confidence: 0.95
   resamples: 2000
   seed: 0
+  per_class: false
 gate: []
 """
 TASK = {

@@ -30,7 +30,7 @@ NUMBER = replace(TWO, problem_type=NUMBERS, label_names=[], metrics=["pearson"])
 WORDS = [f"word{i}" for i in range(40)]
 FEATURES: dict[str, Any] = {CLASSES: lambda n: ClassLabel(names=n), SETS: lambda n: List(Value("float32"))}
 PARAMS = """\
-evaluate: {{splits: {splits}, metrics: [], confidence: 0.95, resamples: 300, seed: 0{more}}}
+evaluate: {{splits: {splits}, metrics: [], confidence: 0.95, resamples: 300, seed: 0, per_class: false}}
 predict: {{arithmetic: portable, token_budget: 512, threads: 1}}
 """
 
@@ -85,7 +85,7 @@ def make(folder: Path, task: Task, examples: int = 120, scored: Sequence[str] = 
     save_splits(raw, folder / "raw")
     save_splits(tokenized, folder / "tokenized")
     write_task(folder / "raw" / "task.json", task)
-    (folder / "params.yaml").write_text(PARAMS.format(splits=list(scored), more=""))
+    (folder / "params.yaml").write_text(PARAMS.format(splits=list(scored)))
     return BaselinesFiles(**{field.name: folder / field.default.name for field in fields(BaselinesFiles)})
 
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_scored_is_one_line(bad: str, tmp_path: Path) -> None:
         np.save(folder / "logits.npy", np.full((120, 2), np.nan, dtype=np.float32))
         line = "validation: non-finite logits in 120 rows"
     else:
-        (tmp_path / "params.yaml").write_text(PARAMS.format(splits="[test]", more=""))
+        (tmp_path / "params.yaml").write_text(PARAMS.format(splits="[test]"))
         line = "params.yaml: evaluate.splits: no split 'test' to score, only validation"
     with pytest.raises(BadInput, match=line.replace(".", r"\.")):
         run(files)

@@ -109,6 +109,43 @@ def test_the_first_metric_of_the_first_split_is_the_primary_one(
     assert rows == [["accuracy", "primary"], ["f1", "secondary"], ["loss", "secondary"]]
 
 
+def per_class(project: Project, value: str) -> None:
+    text = project.read("params.yaml").replace("per_class: false", f"per_class: {value}")
+    (project.folder / "params.yaml").write_text(text)
+
+
+def test_labels_are_compared_where_they_are_asked_for(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the new model mends are all mistakes on examples of yes."""
+    mended = [row for row in range(40) if LABELS[row] == 0]
+    branch(predicted, "better", LABELS, logits_of(LABELS, mended))
+    per_class(predicted, "[yes]")
+    differences = answer(capsys, "main")["splits"][0]["differences"]
+    of_yes = {one["metric"]: one for one in differences if one["label"] == "yes"}
+    assert [(one["metric"], one["label"]) for one in differences[:3]] == [
+        ("accuracy", None),
+        ("f1", None),
+        ("loss", None),
+    ]
+    assert list(of_yes) == ["precision", "recall", "f1"] and len(differences) == 6
+    right = (LABELS == 1) & (np.arange(200) >= 40)
+    assert of_yes["recall"]["old"] == pytest.approx(right.sum() / (LABELS == 1).sum())
+    assert of_yes["recall"]["new"] == 1.0 and of_yes["recall"]["verdict"] == "better"
+    assert of_yes["recall"]["low"] > 0 and not of_yes["recall"]["primary"]
+    assert of_yes["f1"] | {"label": None, "primary": False} == differences[1]  # of two labels it is that of the second
+    (predicted.folder / "params.yaml").write_text(predicted.read("params.yaml").replace("[yes]", "true"))
+    assert compare.main(["main", "--margin", "recall=0.02"]) == 0
+    out = capsys.readouterr().out
+    assert "recall of no " in out and "recall of yes " in out and "f1 of no " in out
+
+
+def test_a_label_to_compare_that_is_not_there_is_one_line(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
+    per_class(predicted, "[maybe]")
+    assert "params.yaml: evaluate.per_class: no label 'maybe'; the labels are no, yes" in refusal(capsys, "main")
+
+
 def test_a_logit_that_is_not_finite_is_refused(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """Of one NaN the loss is NaN, every comparison with it is false, and "not equal" was taken for "better"."""
     for row, number in ((4, np.nan), (5, np.inf)):

@@ -53,6 +53,7 @@ def run(
     groups: Any = None,
     metrics: Sequence[str] = (),
     calibration: Calibration | None = None,
+    per_class: bool | list[str] = False,
     **selection: Any,
 ) -> Any:
     for name in labels:
@@ -76,7 +77,9 @@ def run(
     write_calibration(tmp_path / "calibration.json", calibration, "off")
     places = {field.name: tmp_path / field.default.name for field in fields(EvaluateFiles)}
     plots = {name: tmp_path / "plots" / f"{name}.csv" for name in HEADERS}
-    p = EvaluateParams(splits=list(splits), metrics=list(metrics), confidence=0.95, resamples=500, seed=0)
+    p = EvaluateParams(
+        splits=list(splits), metrics=list(metrics), confidence=0.95, resamples=500, seed=0, per_class=per_class
+    )
     evaluate(p, EXECUTION, EvaluateFiles(**(places | plots)))
     return json.loads((tmp_path / "metrics.json").read_text())
 
@@ -521,6 +524,84 @@ def test_every_plot_is_written_and_what_does_not_fit_is_a_header(tmp_path: Path,
         for row in plot(tmp_path, name):
             curves[row["label"]] = curves.get(row["label"], 0) + 1
         assert max(curves.values()) <= 200 and len(curves) == (1 if of is PAIR_TASK else len(of.label_names))
+
+
+def test_of_many_labels_the_curves_are_those_of_the_most_frequent(tmp_path: Path) -> None:
+    names = [f"label {i:02}" for i in range(14)]
+    labels = np.repeat(np.arange(14), [5, 5, 5, 5, *range(10, 30, 2)])
+    logits = np.random.default_rng(0).normal(size=(len(labels), 14)).astype(np.float32)
+    run(tmp_path, {"test": labels}, {"test": logits}, task(label_names=names, metrics=["accuracy"]), "test")
+    for name in ("roc", "precision_recall"):
+        assert list(dict.fromkeys(row["label"] for row in plot(tmp_path, name))) == names[4:]
+
+
+def classes(tmp_path: Path) -> dict[str, Any]:
+    return dict(json.loads((tmp_path / "classes.json").read_text()))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_every_label_has_its_precision_recall_and_f1_with_intervals(several: bool, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    names = ["a", "b.c", "d"]
+    logits = generator.normal(size=(300, 3)).astype(np.float32)
+    labels = (generator.random((300, 3)) < 0.4).astype(np.float32) if several else generator.integers(0, 3, 300)
+    kind = {"problem_type": "multi_label_classification", "metrics": ["f1_macro"]} if several else {}
+    of = task(**({"label_names": names, "metrics": ["accuracy"]} | kind))
+    run(tmp_path, {"test": labels}, {"test": logits}, of, "test")
+    written = classes(tmp_path)
+    assert list(written) == ["classes"]  # a list, of which DVC prints nothing
+    said = logits > 0 if several else logits.argmax(axis=1)
+    expected = np.array(reference.precision_recall_fscore_support(labels, said))
+    for record, values in zip(written["classes"], expected.T, strict=True):
+        assert [record[name] for name in ("precision", "recall", "f1", "actual")] == pytest.approx(values.tolist())
+        for name in ("precision", "recall", "f1"):
+            assert record[f"{name}_low"] < record[name] < record[f"{name}_high"]
+    assert [record["label"] for record in written["classes"]] == names
+
+
+def test_the_labels_that_are_asked_for_are_what_dvc_prints(tmp_path: Path) -> None:
+    for name, per_class, printed in (("all", True, ["no", "yes"]), ("one", ["yes"], ["yes"])):
+        metrics = run(tmp_path / name, *pairs(200, 0.8), PAIR_TASK, "validation", per_class=per_class)
+        written = classes(tmp_path / name)
+        assert list(written["validation"]) == printed and len(written["classes"]) == 2
+        yes = written["validation"]["yes"]
+        assert yes["f1"] == pytest.approx(metrics["validation"]["f1"]) and list(yes) == ["precision", "recall", "f1"]
+    run(tmp_path / "none", *pairs(200, 0.8), PAIR_TASK, "validation")
+    plain = [(tmp_path / name / "metrics.json").read_bytes() for name in ("all", "one", "none")]
+    assert plain[0] == plain[1] == plain[2]
+
+
+def test_examples_of_a_group_are_worth_less_for_a_label_too(tmp_path: Path) -> None:
+    """Each group is right or wrong as a whole."""
+    labels = np.tile([0, 1], 100)
+    wrong = np.repeat(np.random.default_rng(0).random(20) < 0.3, 10)
+    logits = 3 * np.eye(2, dtype=np.float32)[np.where(wrong, 1 - labels, labels)]
+    widths = []
+    for name, groups in (("alone", None), ("together", [f"g{i // 10}" for i in range(200)])):
+        run(tmp_path / name, {"test": labels}, {"test": logits}, PAIR_TASK, "test", groups=groups)
+        record = classes(tmp_path / name)["classes"][1]
+        widths.append(record["recall_high"] - record["recall_low"])
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_a_label_that_is_never_predicted_has_no_interval_of_its_precision(tmp_path: Path) -> None:
+    labels = {"test": np.tile([0, 1], 20)}
+    run(tmp_path, labels, {"test": np.tile(np.float32([[1, 0]]), (40, 1))}, PAIR_TASK, "test")
+    record = classes(tmp_path)["classes"][1]
+    assert (record["precision"], record["precision_low"], record["predicted"]) == (0.0, None, 0)
+    assert record["recall_high"] < 0.2
+
+
+def test_a_label_to_print_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"params.yaml: evaluate.per_class: no label 'maybe'; the labels are no, yes"):
+        run(tmp_path, *pairs(200, 0.8), PAIR_TASK, "validation", per_class=["yes", "maybe"])
+
+
+def test_numbers_have_no_labels(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    of = task(problem_type="regression", label_names=[], metrics=["pearson"])
+    run(tmp_path, {"test": numbers}, {"test": numbers[:, np.newaxis]}, of, "test", per_class=True)
+    assert classes(tmp_path) == {"classes": []}
 
 
 def test_a_thinned_roc_has_the_area_of_the_whole_one(tmp_path: Path) -> None:

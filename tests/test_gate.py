@@ -75,6 +75,63 @@ def test_each_rule_has_a_line_and_one_failure_is_enough(predicted: Project, caps
     assert lines[2].startswith("pass  validation loss 0.") and lines[2].endswith(", required: at most 0.9")
 
 
+def of_label(metric: str, label: str, limit: str) -> str:
+    return f"{{split: validation, metric: {metric}, label: {label}, {limit}}}"
+
+
+def write_classes(project: Project) -> None:
+    """Commits what evaluate says of the labels; the project's own evaluate is a line of shell."""
+    records = [
+        {"split": "validation", "label": label, "precision": 0.9, "recall": recall, "f1": 0.85}
+        for label, recall in (("no", 0.95), ("yes", 0.75))
+    ]
+    (project.folder / "metrics" / "classes.json").write_text(json.dumps({"classes": records}))
+    project.commit("classes")
+
+
+def test_a_rule_may_be_about_one_label(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    write_classes(predicted)
+    rules = [of_label("recall", label, "at_least: 0.8") for label in ("no", "yes", "maybe")]
+    ask(predicted, *rules)
+    assert answer(capsys) == (
+        1,
+        [
+            "pass  validation recall of no 0.9500, required: at least 0.8",
+            "FAIL  validation recall of yes 0.7500, required: at least 0.8",
+            "FAIL  validation recall of maybe is not in metrics/classes.json",
+        ],
+    )
+
+
+def test_a_label_may_not_get_worse_than_another_revisions(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The new model is wrong on more examples of yes, and on fewer of no."""
+    no = [row for row in range(40) if LABELS[row] == 1]
+    branch(predicted, "other", LABELS, logits_of(LABELS, [*no, *[row for row in range(40, 110) if LABELS[row] == 1]]))
+    write_classes(predicted)
+    ask(predicted, *(of_label("recall", label, "against: main, not_worse_by: 0.05") for label in ("yes", "no")))
+    status, lines = answer(capsys)
+    assert status == 1 and lines[0].endswith("against main: worse by more than 0.05")
+    assert lines[1].startswith("pass  validation recall of no 0.9500, +0.") and "not worse by 0.05" in lines[1]
+
+
+def test_without_the_scores_of_labels_there_is_no_answer(
+    predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(predicted, of_label("recall", "yes", "at_least: 0.8"))
+    assert refusal(capsys) == "workspace: no metrics/classes.json; `dvc repro` there makes it"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "f1_macro"])
+def test_a_rule_about_a_label_takes_a_metric_that_a_label_has(
+    metric: str, predicted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(predicted, of_label(metric, "yes", "at_least: 0.8"))
+    expected = f"params.yaml: gate[0].metric: of a label must be one of precision, recall, f1, got '{metric}'"
+    assert refusal(capsys) == expected
+
+
 def against(metric: str, margin: float, revision: str = "main") -> str:
     return f"{{split: validation, metric: {metric}, against: {revision}, not_worse_by: {margin}}}"
 

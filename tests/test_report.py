@@ -27,17 +27,15 @@ from transformers import pipeline
 from stages.report.answers import (
     BINS,
     Answers,
-    ClassScore,
-    class_scores,
     confusion,
     histogram_quantiles,
     read_answers,
 )
 from stages.report.card import KNOWN_WEIGHTS
-from stages.report.figures import learning_curves, most_frequent
+from stages.report.figures import learning_curves, most_frequent, precision_recall, shown_curves
 from stages.report.inputs import SECTIONS, ReportFiles, read_run
 from stages.report.markdown import plain
-from stages.report.page import matrix_of, with_intervals
+from stages.report.page import matrix_of
 from stages.report.probabilities import describe_calibration
 from stages.report.report import ReportParams, columns_to_slice, report
 from stages.report.slices import (
@@ -52,6 +50,7 @@ from stages.report.slices import (
 )
 from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, without_controls
 from stages.shared.runtime.errors import BadInput
+from stages.shared.statistics.labels import LabelScore, label_scores, with_intervals
 from stages.shared.task.calibration import Fit
 from stages.shared.task.task import Task, read_task
 from tests.made_run import CALIBRATION, CLASSES, NUMBERS, SETS, make_run
@@ -281,6 +280,21 @@ def test_the_page_says_whether_fine_tuning_pays(tmp_path: Path) -> None:
     assert "  frozen encoder: accuracy 0.600; fine-tuning +0.150 (+0.020 to +0.280), better\n" in said
 
 
+def test_of_many_labels_the_most_frequent_are_drawn_and_it_is_said(tmp_path: Path) -> None:
+    points = (np.array([0.0, 1.0]), np.array([1.0, 0.5]))
+    curves = dict.fromkeys("abcdef", points)
+    share = {"a": 0.05, "b": 0.3, "c": 0.1, "d": 0.05, "e": 0.25, "f": 0.2, "never": 0.05}
+    assert list(shown_curves(curves, share)) == ["b", "c", "e", "f"]
+    assert list(shown_curves(dict.fromkeys("ad", points), share)) == ["a", "d"]
+    rows = [
+        {"label": name, "recall": str(x), "precision": str(y)}
+        for name, curve in curves.items()
+        for x, y in zip(*curve, strict=True)
+    ]
+    assert "Shown are the 4 most frequent of 7 labels." in precision_recall(rows, "test", share).caption
+    assert "most frequent" not in precision_recall(rows[:8], "test", share).caption
+
+
 def test_without_simple_models_the_page_does_not_ask_whether_fine_tuning_pays(tmp_path: Path) -> None:
     html, _, said = render(make_run(tmp_path, simple=[]))
     assert "Does fine-tuning pay?" not in html and "TF-IDF" not in said
@@ -360,7 +374,7 @@ def test_counts_of_classes_are_those_of_the_definition(tmp_path: Path, monkeypat
     task = of(CLASSES, "a", "b", "c")
     assert confusion(task, found).tolist() == reference.confusion_matrix(labels, predicted).tolist()
     precision, recall, f1, support = reference.precision_recall_fscore_support(labels, predicted)
-    scores = class_scores(task, found)
+    scores = label_scores(task, found.labels, found.predicted)
     assert [score.precision for score in scores] == pytest.approx(precision)
     assert [score.recall for score in scores] == pytest.approx(recall)
     assert [score.f1 for score in scores] == pytest.approx(f1)
@@ -376,7 +390,7 @@ def test_counts_of_sets_are_those_of_the_definition(tmp_path: Path) -> None:
     found = answers(task, labels, logits, tmp_path)
     assert found.right.tolist() == [True, False, True, False]
     precision, recall, f1, _ = reference.precision_recall_fscore_support(labels, logits > 0)
-    scores = class_scores(task, found)
+    scores = label_scores(task, found.labels, found.predicted)
     assert [(s.precision, s.recall, s.f1) for s in scores] == [
         tuple(row) for row in zip(precision, recall, f1, strict=True)
     ]
@@ -409,7 +423,7 @@ def test_of_many_classes_the_matrix_shows_those_with_the_most_mistakes(tmp_path:
     assert len(matrix.names) == 25 and {"7", "35"} <= set(matrix.names) and matrix.classes == 40
     assert matrix.counts[matrix.names.index("35")][matrix.names.index("7")] == 1
     assert matrix.rates[matrix.names.index("35")][matrix.names.index("7")] == 0.5
-    assert len(most_frequent(class_scores(task, found))) == 30
+    assert len(most_frequent(label_scores(task, found.labels, found.predicted))) == 30
 
 
 def test_a_slices_interval_is_wilsons() -> None:
@@ -477,7 +491,7 @@ def test_no_slice_by_label_is_called_worse(tmp_path: Path) -> None:
 
 
 def test_the_scores_of_a_label_have_wilsons_intervals() -> None:
-    score = ClassScore("a", actual=40, predicted=50, found=30)
+    score = LabelScore("a", actual=40, predicted=50, found=30)
     ends = score.intervals(0.95)
     assert ends["recall"] == pytest.approx(tuple(binomtest(30, 40).proportion_ci(method="wilson")))
     assert ends["precision"] == pytest.approx(tuple(binomtest(30, 50).proportion_ci(method="wilson")))
@@ -486,7 +500,7 @@ def test_the_scores_of_a_label_have_wilsons_intervals() -> None:
     assert (
         wider is not None and ends["recall"] is not None and wider[0] < ends["recall"][0] < ends["recall"][1] < wider[1]
     )
-    assert ClassScore("b", actual=3, predicted=0, found=0).intervals(0.95)["precision"] is None
+    assert LabelScore("b", actual=3, predicted=0, found=0).intervals(0.95)["precision"] is None
 
 
 def test_a_label_whose_mistakes_come_in_groups_has_wider_intervals_than_one_whose_mistakes_do_not(
@@ -500,7 +514,7 @@ def test_a_label_whose_mistakes_come_in_groups_has_wider_intervals_than_one_whos
     found = answers(task, labels, np.eye(2)[labels ^ wrong], tmp_path)
     spans = {}
     for kind, drawn in (("alone", None), ("whole", groups)):
-        for score, ends in with_intervals(task, found, drawn, 0.95):
+        for score, ends in with_intervals(task, found.labels, found.predicted, drawn, 0.95):
             assert ends["recall"] is not None and score.recall == 0.8
             spans[kind, score.name] = ends["recall"][1] - ends["recall"][0]
     assert spans["whole", "b"] > 2 * spans["alone", "b"]

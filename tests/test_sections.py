@@ -49,6 +49,8 @@ BAD: list[tuple[str, str, Any]] = [
     ("evaluate", "splits", [1]),
     ("evaluate", "metrics", ["f2"]),
     ("evaluate", "confidence", 95),
+    ("evaluate", "per_class", "fits"),
+    ("evaluate", "per_class", [1]),
     ("baselines", "tfidf", "yes"),
     ("baselines", "frozen_encoder", None),
     ("report", "errors", -1),
@@ -160,6 +162,7 @@ ASKED: list[tuple[dict[str, Any], str]] = [
     ({"calibrate": {"split": "train"}}, "params.yaml: calibrate.split: no split 'train' to fit on, only validation, "),
     ({"calibrate": {"split": "test"}}, "params.yaml: calibrate.split: the test split has no labels to fit on"),
     ({"calibrate": {"error_rate": 0.1}}, "params.yaml: calibrate.error_rate: takes calibrate.split, the labelled "),
+    ({"evaluate": {"per_class": ["maybe"]}}, "params.yaml: evaluate.per_class: no label 'maybe'; the labels are "),
     ({"evaluate": {"metrics": ["pearson"]}}, "params.yaml: evaluate.metrics: pearson is not defined for single_label_"),
     (
         {"report": {"slice_columns": ["kind"]}, "download": {"keep_columns": ["other"]}},

@@ -18,9 +18,10 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.statistics.confidence import MetricInterval, metric_intervals, probability_interval
+from stages.shared.statistics.labels import METRICS_OF_A_LABEL, Ends, LabelScore, chosen_labels, with_intervals
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.statistics.probabilities import constant_probability
-from stages.shared.task.asked import chosen_splits, extra_metrics, no_labels
+from stages.shared.task.asked import check_per_class, chosen_splits, extra_metrics, no_labels
 from stages.shared.task.calibration import folds_of, read_calibration
 from stages.shared.task.groups import row_groups
 from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS
@@ -45,6 +46,7 @@ class EvaluateFiles:
     intervals: Path = Path("metrics/intervals.json")
     warnings: Path = Path("metrics/warnings.json")
     calibrated_scores: Path = Path("metrics/calibrated.json")
+    classes: Path = Path("metrics/classes.json")
     confusion: Path = Path("metrics/plots/confusion.csv")
     calibrated: Path = Path("metrics/plots/calibrated.csv")
     calibration: Path = Path("metrics/plots/calibration.csv")
@@ -76,6 +78,8 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
     calibration, calibrated = read_calibration(files.fitted), dict[str, Calibrated]()
     folds = {} if calibration is None else folds_of(files.raw, fitted_sizes(files.predictions, calibration.splits))
     rows: dict[str, list[tuple[Any, ...]]] = {}
+    check_per_class(p.per_class, task)
+    classes: dict[str, list[tuple[LabelScore, Ends]]] = {}
     for split in chosen_splits(p.splits, sorted(folder.name for folder in files.predictions.iterdir())):
         labels, logits = read_predictions(files.predictions, split)
         groups = row_groups(files.raw / split, len(labels))
@@ -115,15 +119,19 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
             cost = selection_cost(task, labels, epochs, kept, p.seed, groups)
             warnings.append(score_warnings.selected_score(split, selection, cost))
         intervals += records
+        if not task.problem.numeric:
+            classes[split] = with_intervals(task, labels, task.problem.predict(logits), groups, p.confidence)
         after = calibrated[split].bins if split in calibrated else ()
         for name, lines in plot_rows(task, split, logits, labels, bins, after).items():
             rows.setdefault(name, []).extend(lines)
-    with publish(files.metrics, files.intervals, files.warnings, files.calibrated_scores, *files.plots) as outs:
+    published = (files.metrics, files.intervals, files.warnings, files.calibrated_scores, files.classes, *files.plots)
+    with publish(*published) as outs:
         write_json(outs[0], metrics)
         write_records(outs[1], "intervals", intervals)
         write_records(outs[2], "warnings", [warned._asdict() for warned in warnings])
         write_json(outs[3], calibrated_records(calibrated.values()))
-        for file, out in zip(files.plots, outs[4:], strict=True):
+        write_json(outs[4], describe_classes(classes, chosen_labels(task, p.per_class)))
+        for file, out in zip(files.plots, outs[5:], strict=True):
             write_plot(out, file.stem, rows.get(file.stem, []))
 
 
@@ -139,6 +147,38 @@ def calibrated_records(splits: Iterable[Calibrated]) -> dict[str, list[dict[str,
         "calibrated": [record for part in parts for record in part.scores],
         "sets": [record for part in parts for record in part.sets],
         "selective": [record for part in parts for record in part.selective],
+    }
+
+
+def describe_classes(splits: Mapping[str, Sequence[tuple[LabelScore, Ends]]], chosen: Sequence[int]) -> dict[str, Any]:
+    """Returns the content of metrics/classes.json: what DVC is to print by split and label, then all with intervals.
+
+    DVC prints what is in dictionaries, and nothing of lists.
+
+    Args:
+        chosen: columns of the labels that DVC is to print.
+    """
+    printed = {
+        split: {scores[i][0].name: {name: getattr(scores[i][0], name) for name in METRICS_OF_A_LABEL} for i in chosen}
+        for split, scores in splits.items()
+        if chosen
+    }
+    records = [
+        {"split": split, "label": score.name}
+        | {key: value for name in METRICS_OF_A_LABEL for key, value in _with_ends(name, score, ends).items()}
+        | {"actual": score.actual, "predicted": score.predicted}
+        for split, scores in splits.items()
+        for score, ends in scores
+    ]
+    return printed | {"classes": records}
+
+
+def _with_ends(name: str, score: LabelScore, ends: Ends) -> dict[str, float | None]:
+    """Returns a score with the ends of its interval; None where no example says anything of it."""
+    low, high = ends[name] or (None, None)
+    value = getattr(score, name)
+    return {name: value} | {
+        f"{name}_{end}": None if one is None else round(one, 6) for end, one in (("low", low), ("high", high))
     }
 
 

@@ -73,11 +73,14 @@ def count_confusion(split: str, task: Task, logits: np.ndarray, labels: np.ndarr
 
 
 def _curves(task: Task, split: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, list[Row]]:
-    """One label against the others, for each label that has examples of both kinds; of two classes, the second."""
+    """One label against the others, for each label that has examples of both kinds; of two classes, the second.
+
+    Of more than MOST_CURVES labels they are those that most examples carry.
+    """
     rows: dict[str, list[Row]] = {"precision_recall": [], "roc": []}
-    problem, columns = task.classification, [1] if task.binary else range(task.columns)
-    if len(columns) > MOST_CURVES:
-        return rows
+    problem = task.classification
+    order = np.argsort(-problem.tally(labels, task.columns), kind="stable")
+    columns = [1] if task.binary else sorted(order[:MOST_CURVES].tolist())
     for column in columns:
         # The odds order the examples as the probability does, and still do where that is rounded to 1.
         scores, positive = problem.log_odds(logits, column), problem.carries(labels, column)

@@ -1,12 +1,10 @@
 """The model's answers on a split next to the true ones, in chunks, so that a million rows fit into memory."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stages.shared.task.groups import effective_examples, wilson_ends
 from stages.shared.task.problem_types import Classification
 from stages.shared.task.task import Task
 
@@ -91,73 +89,3 @@ def confusion(task: Task, answers: Answers) -> np.ndarray:
     """Counts int64[actual, predicted] of classes."""
     size = len(task.label_names)
     return np.bincount(answers.labels * size + answers.predicted, minlength=size**2).reshape(size, size)
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How well one label is found."""
-
-    name: str
-    actual: int  # examples that carry it
-    predicted: int  # examples that were given it
-    found: int  # both
-
-    @property
-    def precision(self) -> float:
-        return self.found / self.predicted if self.predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        return self.found / self.actual if self.actual else 0.0
-
-    @property
-    def f1(self) -> float:
-        total = self.actual + self.predicted
-        return 2 * self.found / total if total else 0.0
-
-    def intervals(
-        self, confidence: float, worth: Mapping[str, float] | None = None
-    ) -> dict[str, tuple[float, float] | None]:
-        """Returns Wilson's intervals of precision, recall and F1; None of no example.
-
-        F1 rises with the share j of examples found among those that carry the label or were given it: it is
-        2 j / (1 + j), and so are the ends of its interval.
-
-        Args:
-            worth: of each, as how many examples that were drawn alone one of its examples counts, where they come in
-                groups. None: each was drawn alone.
-        """
-        worth = worth or dict.fromkeys(("precision", "recall", "f1"), 1.0)
-        either = self.actual + self.predicted - self.found
-        ends = {
-            name: wilson_ends(self.found / count, count * worth[name], confidence) if count else None
-            for name, count in (("precision", self.predicted), ("recall", self.actual), ("f1", either))
-        }
-        if ends["f1"] is not None:
-            low, high = ends["f1"]
-            ends["f1"] = (2 * low / (1 + low), 2 * high / (1 + high))
-        return ends
-
-
-def class_worths(task: Task, answers: Answers, groups: np.ndarray, confidence: float) -> list[dict[str, float]]:
-    """Returns for every label what `ClassScore.intervals` takes, where examples come in groups: int64[examples]."""
-    found = []
-    for column in range(task.columns):
-        actual, given = (task.classification.carries(one, column) for one in (answers.labels, answers.predicted))
-        parts = {"precision": given, "recall": actual, "f1": actual | given}
-        found.append(
-            {
-                name: effective_examples((actual & given)[part], groups[part], confidence) / part.sum()
-                for name, part in parts.items()
-                if part.any()
-            }
-        )
-    return found
-
-
-def class_scores(task: Task, answers: Answers) -> list[ClassScore]:
-    """Counts for every label, in the order of the logits."""
-    labels, predicted, tally = np.asarray(answers.labels), answers.predicted, task.classification.tally
-    counts = [tally(labels, task.columns), tally(predicted, task.columns)]
-    counts.append(tally(labels, task.columns, labels == predicted))
-    return [ClassScore(name, int(a), int(p), int(f)) for name, a, p, f in zip(task.label_names, *counts, strict=True)]

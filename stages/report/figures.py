@@ -20,7 +20,8 @@ from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
-from stages.report.answers import BINS, Answers, ClassScore, histogram_quantiles
+from stages.report.answers import BINS, Answers, histogram_quantiles
+from stages.shared.statistics.labels import LabelScore
 from stages.shared.task.metrics import METRICS
 
 # Colours that occur nowhere else: in the SVG they become the page's own, `var(--ink)` and its like.
@@ -221,7 +222,7 @@ def binary_scores(answers: Answers, names: Sequence[str]) -> Drawing:
     return Drawing(name, "Scores by true label", caption, description, found[name])
 
 
-def class_scores_strips(answers: Answers, scores: Sequence[ClassScore]) -> Drawing:
+def class_scores_strips(answers: Answers, scores: Sequence[LabelScore]) -> Drawing:
     """How probable each class was held, for examples that are of it and for the others."""
     name = f"scores-{answers.split}"
     shown = most_frequent(scores)
@@ -249,7 +250,7 @@ def class_scores_strips(answers: Answers, scores: Sequence[ClassScore]) -> Drawi
     return Drawing(name, "Scores by true label", caption, description, found[name])
 
 
-def most_frequent(scores: Sequence[ClassScore]) -> list[int]:
+def most_frequent(scores: Sequence[LabelScore]) -> list[int]:
     """Returns the classes that a figure has rows for, in the order of the logits."""
     by_frequency = sorted(range(len(scores)), key=lambda i: -scores[i].actual)
     return sorted(by_frequency[:CLASSES_SHOWN])
@@ -367,17 +368,17 @@ def precision_recall(rows: Sequence[Mapping[str, str]], split: str, prevalence: 
     """
     name = f"precision-recall-{split}"
     curves = read_curves(rows, "recall", "precision")
-    found: dict[str, Markup] = {}
+    shown, found = shown_curves(curves, prevalence), dict[str, Markup]()
     with canvas(name, 4.2, 2.8, found) as axes:
-        draw_curves(axes, curves)
-        for index, label in enumerate(list(curves)[:CURVES_SHOWN]):
+        draw_curves(axes, shown)
+        for index, label in enumerate(shown):
             axes.axhline(prevalence[label], color=COLOURS[SERIES[index]], linewidth=1, linestyle=(0, (1, 2)))
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
     caption = (
         "Along the curve, the threshold falls: recall rises, and precision usually drops. The horizontal dotted line "
         "is the share of examples with the label, which is the precision of random guessing. With average_precision in "
-        "evaluate.metrics, the average precision is among the results." + _first_of(curves)
+        "evaluate.metrics, the average precision is among the results." + _most_frequent_of(shown, curves, prevalence)
     )
     half = {label: precision[np.abs(recall - 0.5).argmin()] for label, (recall, precision) in curves.items()}
     description = "Precision at a recall of one half: " + ", ".join(
@@ -386,20 +387,25 @@ def precision_recall(rows: Sequence[Mapping[str, str]], split: str, prevalence: 
     return Drawing(name, "Precision and recall", caption, description, found[name])
 
 
-def roc(rows: Sequence[Mapping[str, str]], split: str) -> Drawing:
-    """True against false positives at every threshold (columns of roc.csv)."""
+def roc(rows: Sequence[Mapping[str, str]], split: str, prevalence: Mapping[str, float]) -> Drawing:
+    """True against false positives at every threshold (columns of roc.csv).
+
+    Args:
+        prevalence: the share of the examples that carry each label.
+    """
     name = f"roc-{split}"
     curves = read_curves(rows, "false_positive_rate", "true_positive_rate")
-    found: dict[str, Markup] = {}
+    shown, found = shown_curves(curves, prevalence), dict[str, Markup]()
     with canvas(name, 4.2, 2.8, found) as axes:
-        draw_curves(axes, curves)
+        draw_curves(axes, shown)
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (2, 2)), label="chance")
         axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         _legend(axes)
     areas = {label: float(np.trapezoid(up, across)) for label, (across, up) in curves.items()}
     area = "Area under the curve: " + ", ".join(f"{label} {value:.3f}" for label, value in areas.items())
     caption = (
-        f"{area}. With roc_auc in evaluate.metrics, the area and its interval are among the results.{_first_of(curves)}"
+        f"{area}. With roc_auc in evaluate.metrics, the area and its interval are among the results."
+        f"{_most_frequent_of(shown, curves, prevalence)}"
     )
     return Drawing(name, "ROC", caption, area, found[name])
 
@@ -412,14 +418,23 @@ def read_curves(rows: Sequence[Mapping[str, str]], across: str, up: str) -> dict
     return {label: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for label, pairs in points.items()}
 
 
+def shown_curves(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], prevalence: Mapping[str, float]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns as many curves as can be told apart: of more labels those that most examples carry, in their order."""
+    most = sorted(curves, key=lambda label: -prevalence[label])[:CURVES_SHOWN]
+    return {label: curve for label, curve in curves.items() if label in most}
+
+
 def draw_curves(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Draws as many curves as can be told apart."""
-    for index, (label, (across, up)) in enumerate(list(curves.items())[:CURVES_SHOWN]):
+    """Draws the curves."""
+    for index, (label, (across, up)) in enumerate(curves.items()):
         axes.plot(across, up, color=COLOURS[SERIES[index]], linestyle=LINES[index], label=_short(label))
 
 
-def _first_of(curves: Mapping[str, Any]) -> str:
-    return f" Shown are the first {CURVES_SHOWN} of {len(curves)} labels." if len(curves) > CURVES_SHOWN else ""
+def _most_frequent_of(shown: Mapping[str, Any], curves: Mapping[str, Any], prevalence: Mapping[str, float]) -> str:
+    """Says by what rule labels were left out, if any were."""
+    return f" Shown are the {len(shown)} most frequent of {len(prevalence)} labels." if len(shown) < len(curves) else ""
 
 
 def _legend(axes: Axes) -> None:

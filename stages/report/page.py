@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
 from stages.report import figures
-from stages.report.answers import Answers, ClassScore, class_scores, class_worths, confusion
+from stages.report.answers import Answers, confusion
 from stages.report.baselines import BaselineRow, baseline_rows, describe_models
 from stages.report.figures import Drawing
 from stages.report.inputs import RunSummary
@@ -25,6 +25,7 @@ from stages.report.methods import describe_methods
 from stages.report.probabilities import ProbabilitySection, describe_calibration, describe_probabilities
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
+from stages.shared.statistics.labels import Ends, LabelScore, label_scores, with_intervals
 from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
 
@@ -90,7 +91,7 @@ class SplitSection:
     drawings: list[Drawing]
     probabilities: ProbabilitySection | None
     matrix: Matrix | None
-    classes: list[tuple[ClassScore, dict[str, tuple[float, float] | None]]]  # with the intervals of its scores
+    classes: list[tuple[LabelScore, Ends]]  # with the intervals of its scores
     slicings: list[Slicing]
     slice_scale: tuple[float, float]
     overall: float  # what the slices are parts of
@@ -140,24 +141,13 @@ def describe_split(
         drawings=draw(run, answers),
         probabilities=describe_probabilities(run, split),
         matrix=matrix_of(task, answers) if task.problem.exclusive else None,
-        classes=[] if numbers else with_intervals(task, answers, groups, run.confidence),
+        classes=[] if numbers else with_intervals(task, answers.labels, answers.predicted, groups, run.confidence),
         slicings=slicings,
         slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
         overall=float(np.mean(answers.certainty if numbers else answers.right, dtype=np.float64)),
         wrong=int((~answers.right).sum()),
         mistakes=mistakes_of(task, answers, rows, errors),
     )
-
-
-def with_intervals(
-    task: Task, answers: Answers, groups: np.ndarray | None, confidence: float
-) -> list[tuple[ClassScore, dict[str, tuple[float, float] | None]]]:
-    """Pairs every label's scores with their intervals; examples of one group count as what they say together."""
-    scores = class_scores(task, answers)
-    if groups is None:
-        return [(score, score.intervals(confidence)) for score in scores]
-    worths = class_worths(task, answers, groups, confidence)
-    return [(score, score.intervals(confidence, worth)) for score, worth in zip(scores, worths, strict=True)]
 
 
 def scores_of(run: RunSummary, split: str) -> list[Score]:
@@ -196,15 +186,16 @@ def draw(run: RunSummary, answers: Answers) -> list[Drawing]:
     task, split = run.task, answers.split
     if task.problem.numeric:
         return [figures.scatter(answers), figures.residuals(answers)]
+    scores = label_scores(task, answers.labels, answers.predicted)
     if task.binary:
         drawings = [figures.binary_scores(answers, task.label_names)]
     else:
-        drawings = [figures.class_scores_strips(answers, class_scores(task, answers))]
-    frequent = {score.name: score.actual / len(answers) for score in class_scores(task, answers)}
+        drawings = [figures.class_scores_strips(answers, scores)]
+    frequent = {score.name: score.actual / len(answers) for score in scores}
     for table, figure in (  # a calibration shows its reliability beside that of the model, in a section of its own
         ([] if run.fitted else run.calibration, partial(figures.reliability, interval=run.confidence)),
         (run.precision_recall, partial(figures.precision_recall, prevalence=frequent)),
-        (run.roc, figures.roc),
+        (run.roc, partial(figures.roc, prevalence=frequent)),
     ):
         if rows := [row for row in table if row["split"] == split]:
             drawings.append(figure(rows, split))

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from stages.shared.statistics.confidence import MetricInterval, metric_intervals
+from stages.shared.statistics.labels import one_against_rest
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.statistics.swaps import PairedPredictions, mcnemar, swap_p_values
 from stages.shared.task.metrics import METRICS, greater_is_better
@@ -40,6 +41,7 @@ class Difference:
     detectable: float | None  # the smallest difference that so many examples would have shown with POWER
     margin: float
     verdict: str
+    label: str | None = None  # whose precision, recall or F1 it is; None: of all
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,24 @@ def compare_split(
         loss_from_flips(pair),
         [],
     )
+
+
+def compare_labels(
+    pair: PairedPredictions, columns: Sequence[int], p: EvaluateParams, alpha: float, margins: Mapping[str, float]
+) -> list[Difference]:
+    """Compares two models by the precision, the recall and the F1 of some labels, each against the rest.
+
+    Args:
+        columns: of the labels.
+        margins: as in `compare_split`.
+    """
+    found = []
+    for column in columns:
+        one = one_against_rest(pair, column)
+        compared = compare_split("", one, p, alpha, margins).differences
+        label = pair.task.label_names[column]
+        found += [replace(difference, label=label) for difference in compared if difference.metric != "loss"]
+    return found
 
 
 def paired_intervals(pair: PairedPredictions, p: EvaluateParams, alpha: float) -> dict[str, MetricInterval]:

@@ -17,3 +17,4 @@ class EvaluateParams:
     confidence: Annotated[float, Field(gt=0, lt=1)]  # of the intervals
     resamples: Annotated[int, Field(ge=100)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    per_class: bool | list[str]  # whose precision, recall and F1 `dvc metrics diff` and checks.compare show

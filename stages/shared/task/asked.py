@@ -41,6 +41,7 @@ def check_asked(params_file: Path, task: Task, splits: Mapping[str, Any]) -> Non
             if not has_labels(splits[name]):
                 raise BadInput(no_labels(name, "calibrate.split", "fit on"))
     extra_metrics(_names(document, "evaluate", "metrics"), task)
+    check_per_class(_names(document, "evaluate", "per_class"), task)
     columns_to_slice(_names(document, "report", "slice_columns"), _names(document, "download", "keep_columns"))
 
 
@@ -139,6 +140,20 @@ def extra_metrics(wanted: Sequence[str], task: Task) -> list[str]:
         if name in PROBABILITY_METRICS and task.problem.numeric:
             raise BadInput(f"params.yaml: evaluate.metrics: {name} is not defined for {task.problem_type}; remove it")
     return extra
+
+
+def check_per_class(wanted: bool | Sequence[str], task: Task) -> None:
+    """Holds `evaluate.per_class` to the labels.
+
+    Raises:
+        BadInput: one that is named is not there.
+    """
+    if isinstance(wanted, bool):
+        return
+    for name in wanted:
+        if name not in task.label_names:
+            known = ", ".join(task.label_names) or "none, as this is a regression"
+            raise BadInput(f"params.yaml: evaluate.per_class: no label {name!r}; the labels are {known}")
 
 
 def columns_to_slice(wanted: Sequence[str] | None, available: Sequence[str]) -> list[str]:
