@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -20,6 +21,7 @@ from stages.baselines.tfidf import TOKEN, TfIdf, count_words
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import save_splits
 from stages.shared.task.task import Task, write_task
+from tests.project import Project
 from tests.tiny import EXECUTION
 
 CLASSES, SETS, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
@@ -312,3 +314,52 @@ def test_a_group_is_held_out_whole() -> None:
     by_heart = np.eye(40)[groups]
     assert fit_chosen(TWO, by_heart, labels, None).strength == 100.0
     assert fit_chosen(TWO, by_heart, labels, groups).strength == 0.1
+
+
+# The frozen encoder
+
+
+def test_the_frozen_encoder_reads_the_mean_of_the_last_layer(tiny_checkpoint: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    from stages.baselines.encoder import FrozenEncoder
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_checkpoint), AutoModel.from_pretrained(tiny_checkpoint).eval()
+    texts = [("a bird of the night", "an owl"), ("a house", "for a dog and for all of its friends"), ("so", "it")] * 3
+    encoded = [tokenizer(*pair) for pair in texts]
+    tokens = {name: [one[name] for one in encoded] for name in ("input_ids", "token_type_ids")}
+    lengths = {"length": [len(one["input_ids"]) for one in encoded]}
+    features = Features({name: List(Value("int32")) for name in tokens} | {"length": Value("int32")})
+    split = Dataset.from_dict(tokens | lengths, features=features)
+    section = {"arithmetic": "portable", "token_budget": 40, "threads": 1}
+    found = FrozenEncoder(section, "cpu", tiny_checkpoint)(split)
+    assert found.shape == (9, 32)
+    with torch.no_grad():
+        for pair, row in zip(texts, found, strict=True):
+            expected = model(**tokenizer(*pair, return_tensors="pt")).last_hidden_state[0].mean(0)
+            np.testing.assert_allclose(row, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_stage_runs_with_both_models_and_again_with_the_same_bytes(tiny: Project) -> None:
+    first = json.loads(tiny.read("metrics/baselines.json"))
+    assert [one["baseline"] for one in first["models"]] == ["tfidf"]
+    scores = tiny.read("metrics/metrics.json")
+    tiny.set(baselines__frozen_encoder=True)
+    assert tiny.repro() == ["baselines", "report"]
+    written = tiny.read("metrics/baselines.json")
+    tfidf, encoder = json.loads(written)["models"]
+    assert tfidf == first["models"][0] and (encoder["baseline"], encoder["features"]) == ("frozen_encoder", 32)
+    assert encoder["examples"] == tfidf["examples"] == 40
+    assert tiny.read("metrics/metrics.json") == scores and "frozen encoder" in tiny.read("metrics/report.html")
+    tiny.run("python", "-m", "stages.baselines")
+    assert tiny.read("metrics/baselines.json") == written
+
+
+@pytest.mark.slow
+def test_a_label_that_is_asked_for_is_in_dvc_metrics_diff_and_no_other(tiny: Project) -> None:
+    tiny.set(evaluate__per_class=["equivalent"])
+    assert tiny.repro() == ["evaluate", "baselines", "report"]
+    said = tiny.run("dvc", "metrics", "diff", "HEAD").stdout
+    assert "validation.equivalent.recall" in said and "not_equivalent" not in said
+    assert "baselines" not in said and "metrics/metrics.json" not in said
