@@ -169,7 +169,7 @@ def set_params(file: Path, place: str, data: Path | None, options: argparse.Name
     text = with_values(text, "download", download)
     off = dict.fromkeys(("thresholds", "costs", "error_rate"))
     text = with_values(text, "calibrate", {"split": "validation"} | off)
-    text = with_values(text, "evaluate", {"splits": ["validation"], "metrics": []})
+    text = with_values(text, "evaluate", {"splits": ["validation"], "metrics": [], "per_class": False})
     text = with_values(text, "report", {"slice_columns": None})
     file.write_text(without_rules(text), encoding="utf-8")
 

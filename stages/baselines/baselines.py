@@ -27,7 +27,7 @@ from stages.shared.task.predictions import open_predictions
 from stages.shared.task.task import Task, read_task
 
 MOST_BYTES = 2**26  # of text that the TF-IDF model learns from: 64 MiB, a million short pairs
-MOST_WORK = 2**31  # bytes of text times labels, by which the time grows
+MOST_WORK = 2**30  # bytes of text times labels, by which the time grows: minutes
 MOST_EXAMPLES = 2**18  # that the head of the frozen encoder learns from
 SEED = 0  # of which examples of train these are
 DIGITS = 6  # that are written; chance is in the third
