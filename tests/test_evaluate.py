@@ -600,7 +600,8 @@ def test_a_label_to_print_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_numbers_have_no_labels(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=100).astype(np.float32)
     of = task(problem_type="regression", label_names=[], metrics=["pearson"])
-    run(tmp_path, {"test": numbers}, {"test": numbers[:, np.newaxis]}, of, "test", per_class=True)
+    logits = numbers[:, np.newaxis] + np.float32(0.1) * numbers[::-1, np.newaxis]
+    run(tmp_path, {"test": numbers}, {"test": logits}, of, "test", per_class=True)
     assert classes(tmp_path) == {"classes": []}
 
 

@@ -132,7 +132,7 @@ def test_the_losses_of_two_models_are_computed_once(monkeypatch: pytest.MonkeyPa
     compare_split("validation", pair, PARAMS, 0.05, {})
     assert len(computed) == 2
     known = paired_intervals(pair, PARAMS, 0.05)
-    assert known == metric_intervals(task, labels, logits, confidence=0.95, resamples=1000, seed=0, per_class=False)
+    assert known == metric_intervals(task, labels, logits, confidence=0.95, resamples=1000, seed=0)
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])

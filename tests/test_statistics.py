@@ -9,8 +9,8 @@ from scipy import stats
 from scipy.optimize import minimize, minimize_scalar
 from statsmodels.stats.proportion import proportion_confint
 
-from stages.evaluate import tables
 from stages.evaluate.constant import constant_scores
+from stages.shared.statistics import tables
 from stages.shared.statistics.bootstrap import Interval, bca_interval, bootstrap_intervals
 from stages.shared.statistics.confidence import is_share, metric_intervals, unseen, why_withheld
 from stages.shared.statistics.influence import FISHER, LOGARITHM, PLAIN, influences, student_interval
