@@ -9,7 +9,7 @@ Exit status: 0; 1 with one line on stderr if a stage has no such dataclass.
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,18 @@ def declared(stage: str) -> type[Any]:
 
 
 def section_of(dataclass: type[Any]) -> dict[str, Any]:
-    """Returns the JSON schema of a section, without the titles that repeat its keys."""
-    return dict(_without_titles(TypeAdapter(dataclass).json_schema()))
+    """Returns the JSON schema of a section, without the titles that repeat its keys, and in one piece."""
+    schema = TypeAdapter(dataclass).json_schema()
+    return dict(_plain(schema, schema.pop("$defs", {})))
 
 
-def _without_titles(node: Any) -> Any:
+def _plain(node: Any, parts: Mapping[str, Any]) -> Any:
+    """Leaves out the titles, and puts a part that is defined elsewhere where it is referred to."""
     if isinstance(node, dict):
-        return {name: _without_titles(inner) for name, inner in node.items() if name != "title"}
-    return [_without_titles(inner) for inner in node] if isinstance(node, list) else node
+        if "$ref" in node:
+            return _plain(parts[node["$ref"].rpartition("/")[2]], parts)
+        return {name: _plain(inner, parts) for name, inner in node.items() if name != "title"}
+    return [_plain(inner, parts) for inner in node] if isinstance(node, list) else node
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,12 +3,11 @@
     python -m checks.seeds [--count N | --seeds 1,2,3] [-S KEY=VALUE ...] [--against [KEY=VALUE ...]]
                           [--json | --markdown | --latex]
 
-Each seed is a DVC experiment of the workspace as it is. It runs in a folder of its own (`dvc exp run --temp`), which
-has the files that Git tracks and your folders of data and checkpoints. (DVC's `--queue` would leave a daemon behind
-that keeps training when this program is stopped.) The name of each experiment is printed, and `dvc exp apply <name>`
-restores it. No experiment is ever removed or overwritten. A finished seed is not trained again, neither after an
-interruption nor for another comparison. `-S` changes parameters, as in `dvc exp run`. `--against` names the changes of
-a second configuration (none: params.yaml as it is), and the differences are taken seed by seed.
+Each seed is a DVC experiment of the workspace as it is, in a folder of its own (checks/experiments.py). Its name is
+printed, and `dvc exp apply <name>` restores it. No experiment is ever removed or overwritten. A finished seed is not
+trained again, neither after an interruption nor for another comparison. `-S` changes parameters, as in `dvc exp run`.
+`--against` names the changes of a second configuration (none: params.yaml as it is), and the differences are taken seed
+by seed.
 The intervals cover other seeds and other examples (checks/spread.py), so they are about the recipe. Two seeds get no
 interval and no verdict.
 Exit status: 0 with an answer; 2 with one line on stderr if there is none; 130 for Ctrl-C.
@@ -16,29 +15,20 @@ Exit status: 0 with an answer; 2 with one line on stderr if there is none; 130 f
 
 import argparse
 import csv
-import ctypes
-import hashlib
 import io
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ruamel.yaml import YAML
 
 from checks import cli
-from checks.dvc_internals import DamagedObject, experiment_ref
-from checks.lock import find_mismatches, read_sections
+from checks.dvc_internals import DamagedObject
+from checks.experiments import Experiment, add_changes, check_experiments, checked, end_runs_on_sigterm, finished
 from checks.predictions import read_pair
-from checks.revisions import Revision, git
+from checks.revisions import Revision
 from checks.spread import (
     FEWEST_SEEDS,
     correlation_of_seeds,
@@ -50,14 +40,13 @@ from checks.spread import (
 from stages.evaluate.score_warnings import reaches_constant
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.terminal import say, warn
+from stages.shared.runtime.terminal import say
 from stages.shared.task.cells import text_of
 from stages.shared.task.intervals import interval_of
 from stages.shared.task.metrics import greater_is_better
 
 CONFIDENCE = 0.95
 SEED = "train.seed"
-NO_STAGES = ("execution", "gate")  # sections that belong to no stage
 
 
 @dataclass(frozen=True)
@@ -138,16 +127,10 @@ def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[
     Raises:
         Unanswerable: a run failed, or the runs were scored on other splits or metrics.
     """
-    root = Path(repo.root_dir)
-    if git(root, "rev-parse", "--is-shallow-repository") == "true":
-        raise cli.Unanswerable(
-            "this clone is shallow, and DVC needs its history for experiments; `git fetch --unshallow` fetches "
-            "its history"
-        )
     chosen = [first] if second is None else [first, second]
-    for changes in chosen:  # what is refused is so before anything is trained
-        untracked_inputs(root, resolve(root, changes))
-    found = [[run_seed(repo, seed, changes) for seed in seeds] for changes in chosen]
+    experiments = [[experiment_of(seed, changes) for seed in seeds] for changes in chosen]
+    check_experiments(repo, [one for configuration in experiments for one in configuration])
+    found = [[finished(repo, "seeds", one) for one in configuration] for configuration in experiments]
     configurations, evidence = [], []
     for changes, revisions in zip(chosen, found, strict=True):
         runs = [read_run(revision, seed) for revision, seed in zip(revisions, seeds, strict=True)]
@@ -159,129 +142,9 @@ def study_seeds(repo: Any, seeds: Sequence[int], first: list[str], second: list[
     return SeedStudy(configurations, paired_differences(one, two, combined([both[0] for both in found], *evidence)))
 
 
-def run_seed(repo: Any, seed: int, changes: list[str]) -> Revision:
-    """Returns a finished run: the experiment's if it is there and still what would come out, else a new one.
-
-    Raises:
-        Unanswerable: the run failed; its own message stands above.
-    """
-    root = Path(repo.root_dir)
-    params = resolve(root, [*changes, f"{SEED}={seed}"])
-    for name in experiment_names(seed, params):
-        commit = _experiment(root, name)
-        if commit is None:
-            break
-        found = Revision(name, commit, repo)
-        if is_current(found, params):
-            warn(f"seeds: {name}: found")
-            return found
-    warn(f"seeds: {name}: running")
-    _run_experiment(root, name, [*changes, f"{SEED}={seed}"], untracked_inputs(root, params))
-    commit = _experiment(root, name)
-    if commit is None:
-        raise cli.Unanswerable(f"{name}: `dvc exp run` made no experiment; see its message above")
-    return Revision(name, commit, repo)
-
-
-def _experiment(root: Path, name: str) -> str | None:
-    head = str(git(root, "rev-parse", "HEAD"))
-    return git(root, "rev-parse", "--verify", "--quiet", experiment_ref(head, name))
-
-
-def experiment_names(seed: int, params: Mapping[str, Any]) -> Iterator[str]:
-    """Names a run after its seed, and by a hash after all parameters; the next ones add a number.
-
-    An experiment of that name may be of other data or code: it stays, and the new one takes the next name.
-    """
-    sections = {name: section for name, section in params.items() if name not in NO_STAGES}
-    sections["train"] = {key: value for key, value in sections["train"].items() if key != "seed"}
-    digest = hashlib.sha256(json.dumps(sections, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    yield f"seed-{seed}-{digest}"
-    yield from (f"seed-{seed}-{digest}-{number}" for number in count(2))
-
-
-def resolve(root: Path, changes: Sequence[str]) -> dict[str, Any]:
-    """Returns params.yaml with parameters changed as `dvc exp run --set-param` changes them.
-
-    Raises:
-        Unanswerable: the file cannot be read, or has no such section.
-    """
-    params = read_sections(root, "download", "train")
-    for change in changes:
-        key, _, value = change.partition("=")
-        *sections, last = key.split(".")
-        inner: Any = params
-        for section in sections:
-            inner = inner.get(section) if isinstance(inner, dict) else None
-        if not isinstance(inner, dict):
-            raise cli.Unanswerable(f"{change!r}: params.yaml has no section {'.'.join(sections)}")
-        inner[last] = YAML(typ="safe", pure=True).load(value)
-    return params
-
-
-def is_current(found: Revision, params: Mapping[str, Any]) -> bool:
-    """Says whether the working tree, with these parameters, would give what an experiment gave."""
-    return not find_mismatches(found.repo, found.lock, params).stages
-
-
-def _run_experiment(root: Path, name: str, changes: Sequence[str], untracked: Sequence[str]) -> None:
-    """Runs `dvc exp run --temp`; it and its stages end with this program, however that ends.
-
-    Raises:
-        Unanswerable: it failed.
-    """
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
-    for change in changes:
-        command += ["--set-param", change]
-    for path in untracked:
-        command += ["--copy-paths", path]
-    environment = os.environ | cli.own_programs_first()
-    # A group of its own: Ctrl-C reaches this program alone, which then ends the whole group.
-    own_group: dict[str, Any] = {"start_new_session": True, "preexec_fn": _die_with_parent}
-    child = subprocess.Popen(command, cwd=root, env=environment, stdout=sys.stderr, **own_group)
-    try:
-        status = child.wait()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGINT)  # DVC ends its stage, and removes the folder
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=20)
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        raise
-    if status:
-        raise cli.Unanswerable(f"{name}: `dvc exp run` failed; see its message above")
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def untracked_inputs(root: Path, params: Mapping[str, Any]) -> list[str]:
-    """Returns what Git does not know of the user's data and checkpoint folders in the project; whole folders as one.
-
-    Raises:
-        Unanswerable: one is no path, or a relative one that leads out of the project, and so elsewhere from the folder
-            that an experiment runs in.
-    """
-    names = []
-    for key in ("dataset_files", "checkpoint_files"):
-        name = params["download"].get(key)
-        if not isinstance(name, str):
-            raise cli.Unanswerable(f"download.{key}: expected a path, got {name!r}")
-        if Path(os.path.normpath(name)).parts[:1] == ("..",):
-            raise cli.Unanswerable(
-                f"download.{key}: {name!r} is outside the project, and each seed runs in another folder; give the "
-                "absolute path"
-            )
-        if not Path(name).is_absolute():
-            names.append(name)
-    untracked = ("-c", "core.quotePath=false", "ls-files", "--others", "--directory", "--")
-    listed = git(root, *untracked, *names) if names else ""
-    return [path.rstrip("/") for path in (listed or "").splitlines()]
+def experiment_of(seed: int, changes: list[str]) -> Experiment:
+    """Returns the run of one seed of one configuration."""
+    return Experiment(f"seed-{seed}", [*changes, f"{SEED}={seed}"], (SEED,))
 
 
 def read_run(found: Revision, seed: int) -> SeedRun:
@@ -546,29 +409,21 @@ def _seeds(options: argparse.Namespace) -> list[int]:
     return seeds
 
 
-def _checked(changes: Sequence[str]) -> list[str]:
-    for change in changes:
-        key, equals, _ = change.partition("=")
-        if not equals or "." not in key or key == SEED:
-            raise cli.Unanswerable(f"{change!r}: expected section.key=value, and {SEED} comes from --seeds")
-    return list(changes)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Answers on stdout and returns the exit status."""
     parser = cli.make_parser("seeds", __doc__)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--count", type=int, default=3, metavar="N", help="seeds 1 to N (3)")
     which.add_argument("--seeds", metavar="1,2,3", help="these seeds")
-    parser.add_argument("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    add_changes(parser)
     parser.add_argument("--against", nargs="*", metavar="KEY=VALUE", help="a second configuration; none: params.yaml")
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown, "--latex": as_latex})
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the run is ended too
+    end_runs_on_sigterm()
 
     def ask(repo: Any) -> int:
-        seeds, first = _seeds(options), _checked(options.changes)
-        second = None if options.against is None else _checked(options.against)
+        seeds, first = _seeds(options), checked(options.changes, SEED, "--seeds")
+        second = None if options.against is None else checked(options.against, SEED, "--seeds")
         say(options.form(study_seeds(repo, seeds, first, second)))
         return 0
 

@@ -41,6 +41,8 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
         "metrics": ["accuracy"],
         "validation_fraction": None,
         "test_fraction": None,
+        "fold": None,
+        "train_fraction": None,
         "split_seed": 0,
         "on_leakage": "warn",
     }

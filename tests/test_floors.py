@@ -11,8 +11,20 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(file for folder in ("checks", "ship") for file in (ROOT / folder).glob("*.py"))
 COMMANDS = {
     f"checks.{name}"
-    for name in ("ci", "compare", "gate", "leaderboard", "new", "schema", "seeds", "upgrade", "verify", "why")
+    for name in (
+        "ci",
+        "compare",
+        "folds",
+        "gate",
+        "leaderboard",
+        "learning_curve",
+        "new",
+        "schema",
+        "seeds",
+        "suspects",
+    )
 }
+COMMANDS |= {f"checks.{name}" for name in ("upgrade", "verify", "why")}
 COMMANDS |= {f"ship.{name}" for name in ("export", "glue", "push", "score")}
 PUBLIC = {"dvc.repo.Repo", "dvc.exceptions.DvcException"}
 

@@ -35,7 +35,7 @@ from stages.report.card import KNOWN_WEIGHTS
 from stages.report.figures import learning_curves, most_frequent, precision_recall, shown_curves
 from stages.report.inputs import SECTIONS, ReportFiles, read_run
 from stages.report.markdown import plain
-from stages.report.page import matrix_of
+from stages.report.page import SUSPECTS_SHOWN, matrix_of
 from stages.report.probabilities import describe_calibration
 from stages.report.report import ReportParams, columns_to_slice, report
 from stages.report.slices import (
@@ -48,6 +48,7 @@ from stages.report.slices import (
     values_of,
     word_overlap,
 )
+from stages.report.suspects import find_suspects
 from stages.report.texts import LONGEST_CHARACTERS, mark_differences, show, without_controls
 from stages.shared.runtime.errors import BadInput
 from stages.shared.statistics.labels import LabelScore, label_scores, with_intervals
@@ -140,7 +141,8 @@ def test_the_page_renders_for_every_kind_of_problem(kind: str, tmp_path: Path) -
     assert len(ids) == len(set(ids))
     assert not re.search(r"\b(nan|None|Undefined|inf)\b", page.words() + card.replace("top_k=None", ""))
     assert len(html.encode()) < 1_000_000
-    assert ("probabilities" in ids) == (kind not in ("numbers", "one example of a number"))
+    numbers = kind in ("numbers", "one example of a number")
+    assert ("probabilities" in ids) == ("suspects" in ids) == (not numbers)
     for split in arguments.get("scored", ["validation"]):
         assert split in page.words() and split in card and split in said
 
@@ -351,6 +353,24 @@ def test_the_mistakes_are_the_surest_ones_with_their_texts(tmp_path: Path) -> No
     assert f"7 of {len(wrong)} mistakes" in html
     html, _, _ = render(inputs, errors=0)
     assert "none shown (report.errors is 0)" in html
+
+
+def test_the_page_shows_the_labels_that_the_model_contradicts(tmp_path: Path) -> None:
+    inputs = make_run(tmp_path, examples=300)
+    files = [inputs.predictions / "validation" / name for name in ("labels.npy", "logits.npy")]
+    labels, logits = map(np.load, files)
+    sure = np.argsort(-np.abs(logits[:, 1] - logits[:, 0]))[:20]
+    labels[sure] = 1 - logits[sure].argmax(axis=1)  # mistakes of whoever labelled them
+    np.save(files[0], labels)
+    html, _, _ = render(inputs)
+    found = find_suspects(of(CLASSES, "no", "yes"), labels, logits)
+    count = int(found.suspect.sum())
+    assert count >= 20
+    assert f"{count} of 300 labels are suspect. The {SUSPECTS_SHOWN} worst." in Page(html).words()
+    shown = re.findall(r'data-label="Quality">([\d.]+)<.*?data-label="Row">(\d+)<', html, re.DOTALL)
+    expected = found.ranked()[:SUSPECTS_SHOWN]
+    assert [int(row) - 1 for _, row in shown] == expected.tolist()
+    assert [float(quality) for quality, _ in shown] == pytest.approx(found.quality[expected], abs=5e-4)
 
 
 def answers(task: Task, labels: Any, logits: Any, tmp_path: Path) -> Answers:

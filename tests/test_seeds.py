@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy import stats
 from checks import cli, seeds
 from checks.cli import Unanswerable
 from checks.revisions import Revision
-from checks.seeds import Evidence, SeedRun, experiment_names, paired_differences, spreads
+from checks.seeds import Evidence, SeedRun, paired_differences, spreads
 from tests.project import PROGRAMS, Project
 
 
@@ -201,73 +200,6 @@ def test_a_collapsed_run_is_flagged_and_a_doubtful_one_is_not_called_so(
     assert (found.collapsed, found.doubtful) == (collapsed, doubtful)
 
 
-def test_a_configuration_has_its_own_names_whatever_they_were_changed_by() -> None:
-    params = {"train": {"seed": 42, "epochs": 3}, "download": {"metrics": ["f1"]}, "gate": []}
-    name = next(experiment_names(3, params))
-    assert re.fullmatch(r"seed-3-[0-9a-f]{8}", name)
-    same = {"download": {"metrics": ["f1"]}, "gate": [{}], "train": {"epochs": 3, "seed": 3}}
-    assert next(experiment_names(3, same)) == name
-    assert next(experiment_names(3, params | {"train": {"seed": 42, "epochs": 4}})) != name
-
-
-def git_project(folder: Path, params: str = "download: {dataset_files: data, checkpoint_files: models}\n") -> Project:
-    project = Project(folder)
-    folder.mkdir()
-    (folder / "params.yaml").write_text(params + "train: {seed: 42, epochs: 3}\n")
-    project.start_git()
-    project.commit("as it is")
-    return project
-
-
-def test_no_experiment_is_removed_or_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One by another's hand, one of this configuration with other data: both stay, and the new one is named anew."""
-    project = git_project(tmp_path / "project")
-    head = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    names = experiment_names(1, seeds.resolve(project.folder, []))
-    mine, other = f"refs/exps/{head[:2]}/{head[2:]}/seed-1", f"refs/exps/{head[:2]}/{head[2:]}/{next(names)}"
-    for ref in (mine, other):
-        project.run("git", "update-ref", ref, "HEAD")
-    ran = []
-
-    def run(root: Path, name: str, changes: list[str], untracked: list[str]) -> None:
-        ran.append(name)
-        project.run("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", "HEAD")
-
-    monkeypatch.setattr(seeds, "_run_experiment", run)
-    monkeypatch.setattr(seeds, "is_current", lambda found, params: False)
-    assert seeds.run_seed(SimpleNamespace(root_dir=str(project.folder)), 1, []).name == next(names) == ran[0]
-    assert {mine, other} < set(project.run("git", "for-each-ref", "--format=%(refname)").stdout.split())
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        (["download.dataset_files=../data"], "download.dataset_files: '../data' is outside the project"),
-        (["download.checkpoint_files=a/../../b"], "download.checkpoint_files: 'a/../../b' is outside the project"),
-        (["download.dataset_files=null"], "download.dataset_files: expected a path, got None"),
-        (["nowhere.key=1"], "'nowhere.key=1': params.yaml has no section nowhere"),
-        (["train.epochs.more=1"], "'train.epochs.more=1': params.yaml has no section train.epochs"),
-    ],
-)
-def test_what_cannot_be_run_is_refused_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], line: str
-) -> None:
-    project = git_project(tmp_path / "project")
-    monkeypatch.setattr(seeds, "run_seed", lambda *_: pytest.fail("something ran"))
-    with pytest.raises(Unanswerable, match=re.escape(line)):
-        seeds.study_seeds(SimpleNamespace(root_dir=str(project.folder)), [1, 2], [], changes)
-
-
-def test_the_data_of_a_changed_parameter_come_along(tmp_path: Path) -> None:
-    project = git_project(tmp_path / "project")
-    (project.folder / "other").mkdir()
-    (project.folder / "other" / "train.csv").touch()
-    params = seeds.resolve(project.folder, ["download.dataset_files=other", "train.epochs=5e-5"])
-    assert params["train"]["epochs"] == 5e-5
-    assert seeds.untracked_inputs(project.folder, params) == ["other"]
-    assert seeds.untracked_inputs(project.folder, seeds.resolve(project.folder, [])) == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -284,33 +216,6 @@ def test_arguments_that_make_no_sense_are_one_line(
 ) -> None:
     assert seeds.main(arguments) == 2
     assert capsys.readouterr() == ("", f"seeds: {line}\n")
-
-
-def untracked(project: Project) -> list[str]:
-    return seeds.untracked_inputs(project.folder, seeds.resolve(project.folder, []))
-
-
-def test_data_that_git_does_not_know_come_along(tmp_path: Path) -> None:
-    """`dvc exp run --copy-paths` takes a folder only where there is none: a folder that Git knows goes file by file."""
-    project = Project(tmp_path / "project")
-    for name in (
-        "models/local/README.md",
-        "models/local/config.json",
-        "data/mine/train.csv",
-        "data/mine/deep/test.csv",
-    ):
-        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (project.folder / name).touch()
-    (project.folder / ".gitignore").write_text("/models/local/config.json\n")
-    params = "download: {dataset_files: data/mine, checkpoint_files: models/local}\ntrain: {seed: 1}\n"
-    (project.folder / "params.yaml").write_text(params)
-    project.run("git", "init", "--quiet")
-    project.run("git", "add", "params.yaml", ".gitignore", "models/local/README.md")
-    assert sorted(untracked(project)) == ["data/mine", "models/local/config.json"]
-    project.run("git", "add", "data/mine/train.csv")
-    assert sorted(untracked(project)) == ["data/mine/deep", "models/local/config.json"]
-    (project.folder / "params.yaml").write_text(params.replace("data/mine", "/data").replace("models/local", "/models"))
-    assert untracked(project) == []
 
 
 def alive(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ splits that are scored. The solvers draw nothing and run on one thread, with the
 
 import warnings
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -24,7 +25,7 @@ SEED = 0  # of what is held out
 STEPS = 300  # of the solver, which takes about fifty
 PRECISE = 1e-5  # the gradient, or the residual, at which it stops
 
-Features = np.ndarray | sparse.csr_matrix  # float64[examples, features]
+Features: TypeAlias = np.ndarray | sparse.csr_matrix  # float64[examples, features]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ say how much of each text the other one repeats: a linear model cannot see for i
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -22,7 +23,7 @@ MOST_FEATURES = 2**18  # of each text; the ones in the most texts of train
 MOST_WEIGHTS = 2**22  # features times labels: the solver keeps thirty arrays of this size, a gigabyte
 FEWEST_TEXTS = 2  # that a feature must occur in: of one it says nothing about another
 
-Matrix = sparse.csr_matrix
+Matrix: TypeAlias = sparse.csr_matrix
 
 
 def count_words(texts: Sequence[str]) -> Matrix:

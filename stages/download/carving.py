@@ -1,4 +1,4 @@
-"""Carves validation and test splits out of train, if the data lack them."""
+"""Carves validation and test splits out of train, holds out a fold of it, and keeps a share of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from stages.download.canonical import as_dataset
 from stages.download.data_quality import text_codes
+from stages.download.folds import Fold, deal_to_folds, keep_share
 from stages.download.groups import group_codes
 from stages.download.source import BATCH_ROWS, spill, split_kind
 from stages.download.strata import draw, strata
@@ -16,9 +17,13 @@ from stages.shared.runtime.errors import BadInput
 
 
 def carve(
-    splits: Mapping[str, Dataset], fractions: Mapping[str, float | None], seed: int, scratch: Path
+    splits: Mapping[str, Dataset],
+    fractions: Mapping[str, float | None],
+    seed: int,
+    scratch: Path,
+    fold: Fold | None = None,
 ) -> dict[str, Dataset]:
-    """Cuts the splits that are missing, and that have a fraction, out of train.
+    """Cuts the splits that are missing, and that have a fraction, out of train; or a fold of it.
 
     The choice is seeded, and stratified (see `strata`); rows keep their order. Rows with the same text, and rows of the
     same group, go to the same side, so that what is carved off shares no example and no group with what stays.
@@ -26,6 +31,8 @@ def carve(
     Args:
         fractions: of the rows that train has before anything is carved off.
         scratch: an existing folder that lives as long as the splits are used; new ones are there, not in memory.
+        fold: the part of train that is the validation split instead of any other. What the fraction for validation
+            would carve off is dealt to the folds too. The test split is the same as without.
 
     Raises:
         BadInput: validation is missing, or a fraction is given for a split that exists or leaves one empty.
@@ -40,25 +47,50 @@ def carve(
             raise BadInput(
                 f"params.yaml: download.{split}_fraction: the data already have a {split} split; set it to null"
             )
-    if "validation" not in kinds | wanted.keys():
+    if fold is None and "validation" not in kinds | wanted.keys():
         raise BadInput(
             "no validation split; add one, set download.validation_fraction to carve it from train, or set "
             "download.split_files"
         )
-    if not wanted:
+    if not wanted and fold is None:
         return dict(splits)
     train = splits["train"]
-    units = inseparable(train)
-    parts = draw(units, strata(train), list(wanted.values()), np.random.default_rng(seed))[units]
+    units, alike = inseparable(train), strata(train)
+    parts = np.zeros(len(train), dtype=np.int8)
+    if wanted:
+        parts = draw(units, alike, list(wanted.values()), np.random.default_rng(seed))[units]
     if len(np.unique(parts)) <= len(wanted):
         sizes = np.bincount(units)
         kept = "" if len(sizes) == len(train) else f", of which up to {sizes.max()} stay together,"
         raise BadInput(f"params.yaml: download: {given} of {len(train)} rows{kept} leaves a split empty")
-    carved = {
-        split: _select(train, parts == number, scratch / f"{split}.carved.arrow")
-        for number, split in enumerate(["train", *wanted])
+    chosen = {split: parts == number for number, split in enumerate(["train", *wanted])}
+    if fold is not None:
+        splits = {name: split for name, split in splits.items() if split_kind(name) != "validation"}
+        chosen |= _hold_out(chosen["train"] | chosen.get("validation", False), units, alike, fold, seed)
+    return dict(splits) | {
+        split: _select(train, rows, scratch / f"{split}.carved.arrow") for split, rows in chosen.items()
     }
-    return dict(splits) | carved
+
+
+def _hold_out(dealt: np.ndarray, units: np.ndarray, alike: np.ndarray, fold: Fold, seed: int) -> dict[str, np.ndarray]:
+    """Cuts the rows of bool[rows] that are dealt to the folds into those to train on and those that are held out."""
+    own = np.unique(units[dealt], return_inverse=True)[1]
+    held_out = np.zeros(len(dealt), dtype=np.bool_)
+    held_out[dealt] = (
+        deal_to_folds(own, alike[dealt], fold["of"], np.random.default_rng(seed))[own] == fold["hold_out"] - 1
+    )
+    return {"train": dealt & ~held_out, "validation": held_out}
+
+
+def with_share_of_train(
+    splits: Mapping[str, Dataset], share: float | None, seed: int, scratch: Path
+) -> dict[str, Dataset]:
+    """Keeps a seeded share of train, stratified, with sets of inseparable rows whole; None: all of it."""
+    if share is None:
+        return dict(splits)
+    train = splits["train"]
+    kept = keep_share(inseparable(train), strata(train), share, np.random.default_rng(seed))
+    return dict(splits) | {"train": _select(train, kept, scratch / "train.share.arrow")}
 
 
 def inseparable(train: Dataset) -> np.ndarray:

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stages.download.canonical import canonical_splits
-from stages.download.carving import carve
+from stages.download.carving import carve, with_share_of_train
 from stages.download.checkpoint import fetch_checkpoint
 from stages.download.data_quality import check_leakage, describe, format_table
 from stages.download.files import read_files
+from stages.download.folds import Fold, check_fold
 from stages.download.glue import read_glue
 from stages.download.hub import read_hub
 from stages.download.source import Labelling, Source, in_order
@@ -47,6 +48,8 @@ class DownloadParams:
     metrics: Annotated[list[MetricName], Field(min_length=1)]  # the first one selects the checkpoint
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples
+    fold: Fold | None  # held out of train as the validation split; None: no folds
+    train_fraction: Annotated[float, Field(gt=0, le=1)] | None  # of train's examples, to train on; None: all
     split_seed: Annotated[int, Field(ge=0)]
     on_leakage: Literal["warn", "error"]
 
@@ -69,13 +72,15 @@ def download(p: DownloadParams, execution: Execution, files: DownloadFiles) -> N
         BadInput: a source cannot be reached, or its content does not fit the parameters.
     """
     network_timeout = execution.network_timeout_seconds
+    check_fold(p.fold)
     with publish(files.raw, files.pretrained, files.overlap, files.data) as (raw, pretrained, overlap, data):
         scratch = raw / "scratch"  # It lies on the disk of the outputs, and goes with them if the stage fails.
         scratch.mkdir(parents=True)
         source = read_source(p, network_timeout, scratch)
         splits, label_names = canonical_splits(source)
         fractions = {"validation": p.validation_fraction, "test": p.test_fraction}
-        splits = in_order(carve(splits, fractions, p.split_seed, scratch))
+        splits = in_order(carve(splits, fractions, p.split_seed, scratch, p.fold))
+        splits = with_share_of_train(splits, p.train_fraction, p.split_seed, scratch)
         # Data that is refused is refused before a checkpoint of gigabytes is fetched.
         facts, flags = describe(splits, label_names)
         say(format_table(facts))

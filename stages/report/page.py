@@ -24,11 +24,13 @@ from stages.report.inputs import RunSummary
 from stages.report.methods import describe_methods
 from stages.report.probabilities import ProbabilitySection, describe_calibration, describe_probabilities
 from stages.report.slices import Slicing, slice_split
+from stages.report.suspects import Suspects
 from stages.report.texts import Piece, mark_differences, show
 from stages.shared.statistics.labels import Ends, LabelScore, label_scores, with_intervals
 from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
 
+SUSPECTS_SHOWN = 10
 MATRIX_CLASSES = 25  # rows and columns of the largest confusion matrix that can be read
 SHARED = {  # what download looks for in two splits -> what the page calls it
     "shared": "same example",
@@ -81,6 +83,25 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """One example whose label the model contradicts."""
+
+    row: int  # in its split, from 1
+    texts: list[list[Piece]]
+    label: str
+    suggested: str
+    quality: float
+
+
+@dataclass(frozen=True)
+class SuspectSection:
+    """What the page says about the suspect labels of a split."""
+
+    suspects: int
+    worst: list[Doubt]
+
+
+@dataclass(frozen=True)
 class SplitSection:
     """What the page says about one scored split."""
 
@@ -97,6 +118,7 @@ class SplitSection:
     overall: float  # what the slices are parts of
     wrong: int
     mistakes: list[Mistake]
+    suspects: SuspectSection | None  # None of numbers
 
     def at(self, value: float) -> float:
         """Returns where `value` lies on the slices' bar, in per cent of its length."""
@@ -117,6 +139,7 @@ def describe_split(
     columns: Sequence[str],
     overlap: np.ndarray,
     groups: np.ndarray | None,
+    suspects: Suspects | None,
 ) -> SplitSection:
     """Computes all that the page says about one scored split.
 
@@ -126,6 +149,7 @@ def describe_split(
         columns: kept columns to slice by.
         overlap: uint8[rows], what each has in common with train.
         groups: int64[len(answers)], which of them belong together; None: each is on its own.
+        suspects: what confident learning says of the labels; None of numbers.
     """
     task, split = run.task, answers.split
     texts = rows.data.table.slice(0, len(answers))
@@ -147,6 +171,7 @@ def describe_split(
         overall=float(np.mean(answers.certainty if numbers else answers.right, dtype=np.float64)),
         wrong=int((~answers.right).sum()),
         mistakes=mistakes_of(task, answers, rows, errors),
+        suspects=None if suspects is None else describe_suspects(task, answers, rows, suspects),
     )
 
 
@@ -216,16 +241,34 @@ def matrix_of(task: Task, answers: Answers) -> Matrix:
 
 def mistakes_of(task: Task, answers: Answers, rows: Dataset, count: int) -> list[Mistake]:
     """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
-    chosen = answers.mistakes(count)
-    found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
-    columns = [found[name] for name in ("text", "text_pair") if name in found]
+    chosen = answers.mistakes(count).tolist()
     mistakes = []
-    for index, *row in zip(chosen.tolist(), *columns, strict=True):
-        shown = [show(text) for text in row]
-        pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
+    for index, texts in zip(chosen, texts_of(rows, chosen), strict=True):
         actual, predicted = (task.say(values[index]) for values in (answers.labels, answers.predicted))
-        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(answers.certainty[index])))
+        mistakes.append(Mistake(index + 1, texts, actual, predicted, float(answers.certainty[index])))
     return mistakes
+
+
+def describe_suspects(task: Task, answers: Answers, rows: Dataset, suspects: Suspects) -> SuspectSection:
+    """Fetches the texts of the most suspect labels."""
+    count = int(suspects.suspect.sum())
+    chosen = suspects.ranked()[: min(count, SUSPECTS_SHOWN)].tolist()
+    worst = []
+    for index, texts in zip(chosen, texts_of(rows, chosen), strict=True):
+        label, suggested = (task.say(values[index]) for values in (answers.labels, suspects.suggested))
+        worst.append(Doubt(index + 1, texts, label, suggested, float(suspects.quality[index])))
+    return SuspectSection(count, worst)
+
+
+def texts_of(rows: Dataset, chosen: list[int]) -> list[list[list[Piece]]]:
+    """Returns the text, or the two with the words marked that differ, of each chosen row."""
+    found = rows[chosen]  # these rows alone: pyarrow's own `take` would copy every text of the split
+    columns = [found[name] for name in ("text", "text_pair") if name in found]
+    pieces = []
+    for row in zip(*columns, strict=True):
+        shown = [show(text) for text in row]
+        pieces.append(list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]])
+    return pieces
 
 
 def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from stages.report.answers import read_answers
@@ -11,6 +12,7 @@ from stages.report.inputs import ReportFiles, read_run
 from stages.report.materials import render_materials
 from stages.report.page import describe_split, render_page
 from stages.report.summary import summarize
+from stages.report.suspects import find_suspects
 from stages.report.texts import without_controls
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
@@ -41,8 +43,19 @@ def report(p: ReportParams, execution: Execution, files: ReportFiles) -> None:
         answers = read_answers(run.task, files.predictions, split)
         overlap, groups = read_overlap(files.overlap, split), row_groups(files.raw / split, len(answers))
         columns = [name for name in wanted if kept(name) in raw[split].column_names]  # glue/* keeps none
+        suspects = None
+        if not run.task.problem.numeric:
+            logits = np.load(files.predictions / split / "logits.npy", mmap_mode="r")
+            suspects = find_suspects(run.task, answers.labels, logits)
         section = describe_split(
-            run, answers, raw[split], errors=p.errors, columns=columns, overlap=overlap, groups=groups
+            run,
+            answers,
+            raw[split],
+            errors=p.errors,
+            columns=columns,
+            overlap=overlap,
+            groups=groups,
+            suspects=suspects,
         )
         splits.append(section)
     pairs = "text_pair" in raw["train"].column_names

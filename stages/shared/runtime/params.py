@@ -92,6 +92,7 @@ def _expectation(error: Any, schema: type[Any]) -> str:
     expected = {
         "bool_type": "must be true or false",
         "dataclass_type": "must be a section",
+        "dict_type": "must be a mapping",
         "finite_number": "must be a finite number",
         "float_type": "must be a number",
         "greater_than": f"must be above {bound}",
@@ -107,6 +108,8 @@ def _expectation(error: Any, schema: type[Any]) -> str:
     match error["type"]:
         case "unexpected_keyword_argument":
             return f"unknown key; known keys are {', '.join(_names(schema))}"
+        case "extra_forbidden":
+            return "unknown key; remove it"
         case "missing":
             return "missing; add it"
         case kind:

@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,10 @@ from stages.shared.runtime.sections import check_sections
 from stages.shared.runtime.snapshot import refuse_changes, snapshot
 from stages.shared.runtime.terminal import warn
 
-SCRATCH = Path(".scratch")
+# What no result depends on, such as the checkpoints of an unfinished training. Programs that run the stages in a folder
+# that goes with them (checks/experiments.py) keep it elsewhere.
+SCRATCH_VARIABLE = "TUNELOCK_SCRATCH"
+SCRATCH = Path(os.environ.get(SCRATCH_VARIABLE) or ".scratch")
 LOCK_SECONDS = 20.0  # a stage whose dvc was killed dies at once, but its memory takes a while to be given back
 
 Params = TypeVar("Params")

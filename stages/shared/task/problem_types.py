@@ -5,11 +5,11 @@ Every stage but tokenize reads this: SciPy is imported where it is needed, and t
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
-CLASSES = "single_label_classification"
+CLASSES: Final = "single_label_classification"
 SETS = "multi_label_classification"
 NUMBERS = "regression"
 
