@@ -24,6 +24,7 @@ from stages.report.methods import describe_methods
 from stages.report.probabilities import ProbabilitySection, describe_calibration, describe_probabilities
 from stages.report.slices import Slicing, slice_split
 from stages.report.texts import Piece, mark_differences, show
+from stages.shared.task.kept_columns import ID
 from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
 
@@ -76,6 +77,7 @@ class Mistake:
     actual: str
     predicted: str
     score: float
+    id: str | None = None  # of download.id_column
 
 
 @dataclass(frozen=True)
@@ -226,11 +228,12 @@ def mistakes_of(task: Task, answers: Answers, rows: Dataset, count: int) -> list
     found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
     columns = [found[name] for name in ("text", "text_pair") if name in found]
     mistakes = []
-    for index, *row in zip(chosen.tolist(), *columns, strict=True):
+    for index, name, *row in zip(chosen.tolist(), found.get(ID, [None] * len(chosen)), *columns, strict=True):
         shown = [show(text) for text in row]
         pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
         actual, predicted = (task.say(values[index]) for values in (answers.labels, answers.predicted))
-        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(answers.certainty[index])))
+        shown_id = None if name is None else show(name)
+        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(answers.certainty[index]), shown_id))
     return mistakes
 
 
