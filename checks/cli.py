@@ -23,9 +23,14 @@ class Unanswerable(Exception):  # noqa: N818  (it names what happened)
     """The check cannot be made; the message is one line."""
 
 
-def make_parser(name: str, document: str, folder: str = "checks") -> argparse.ArgumentParser:
-    """Makes the parser of `python -m <folder>.<name>`, described by the first line of its module's docstring."""
-    return argparse.ArgumentParser(prog=f"python -m {folder}.{name}", description=document.partition("\n")[0])
+def make_parser(name: str, document: str | None, folder: str = "checks") -> argparse.ArgumentParser:
+    """Makes the parser of `python -m <folder>.<name>`, described by the first line of its module's docstring.
+
+    Args:
+        document: the docstring; None under `python -OO`, which drops all of them.
+    """
+    description = (document or "").partition("\n")[0]
+    return argparse.ArgumentParser(prog=f"python -m {folder}.{name}", description=description)
 
 
 def add_forms(parser: argparse.ArgumentParser, text: Form, others: Mapping[str, Form]) -> None:

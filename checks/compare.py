@@ -24,7 +24,7 @@ from checks import cli
 from checks.ledger import count_looks
 from checks.lock import find_mismatches
 from checks.made_from import find_foreign
-from checks.predictions import predicted_splits, read_pair, read_texts, read_warnings, same_task
+from checks.predictions import predicted_splits, read_ids, read_pair, read_texts, read_warnings, same_task
 from checks.revisions import WORKSPACE, Revision, find_revision, git
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
@@ -36,6 +36,7 @@ from stages.shared.statistics.paired import (
     APART,
     MARGIN,
     Difference,
+    Flip,
     SplitComparison,
     checked_margin,
     compare_labels,
@@ -100,7 +101,8 @@ def compare(old: Revision, new: Revision, p: EvaluateParams, asked: Asked) -> Re
         of_labels = compare_labels(pair, columns, p, asked.alpha, margins)
         splits.append(replace(compared, differences=[*compared.differences, *of_labels]))
         if asked.flips and not task.problem.numeric:
-            splits[-1] = replace(splits[-1], flipped=list_flips(pair, read_texts(new, split), asked.flips))
+            flips = list_flips(pair, read_texts(new, split), asked.flips, read_ids(new, split))
+            splits[-1] = replace(splits[-1], flipped=flips)
     warnings = [line for one in (old, new) for line in read_warnings(one, [split.split for split in splits])]
     looks = count_looks(new, [split.split for split in splits])
     return RevisionComparison(described(old), described(new), asked.alpha, judged(splits, asked.alpha), warnings, looks)
@@ -118,7 +120,7 @@ def choose_revisions(repo: Any, old: str | None, new: str | None) -> tuple[Revis
         Unanswerable: there is no such revision, or both are the same commit.
     """
     root = Path(repo.root_dir)
-    changed = bool(git(root, "status", "--porcelain", "--untracked-files=no"))
+    changed = bool(git(root, "status", "--porcelain", "--untracked-files=no", "--", "."))
     one = find_revision(repo, old or ("HEAD" if changed else "main"))
     two = find_revision(repo, new) if new else Revision(WORKSPACE, None, repo)
     if (two.commit or (None if changed else git(root, "rev-parse", "HEAD"))) == one.commit:
@@ -154,7 +156,7 @@ def as_text(comparison: RevisionComparison) -> str:
         for flip in split.flipped:
             lines += [
                 "",
-                f"row {flip.row}: {flip.kind}, label {visible(flip.label)}: "
+                f"{visible(row_of(flip))}: {flip.kind}, label {visible(flip.label)}: "
                 f"{visible(flip.old)} -> {visible(flip.new)} ({flip.confidence:.3f})",
             ]
             lines += [f"    {visible(text)}" for text in (flip.text, flip.text_pair) if text is not None]
@@ -175,7 +177,7 @@ def as_markdown(comparison: RevisionComparison) -> str:
         for flip in split.flipped:
             text = "<br>".join(plain(part) for part in (flip.text, flip.text_pair) if part is not None)
             words = map(plain, (flip.label, flip.old, flip.new))
-            rows.append([str(flip.row), flip.kind, *words, f"{flip.confidence:.3f}", text])
+            rows.append([plain(row_of(flip).removeprefix("row ")), flip.kind, *words, f"{flip.confidence:.3f}", text])
         lines += ["", *cli.markdown_table(rows)] if split.flipped else []
     lines += ["", *(f"- warning: {plain(one)}" for one in comparison.warnings)] if comparison.warnings else []
     return "\n".join(lines)
@@ -184,6 +186,11 @@ def as_markdown(comparison: RevisionComparison) -> str:
 def as_json(comparison: RevisionComparison) -> str:
     """Formats the answer for programs."""
     return json.dumps(asdict(comparison), indent=2)
+
+
+def row_of(flip: Flip) -> str:
+    """Names the row of a flip, by its id too where rows have one."""
+    return f"row {flip.row}" if flip.id is None else f"row {flip.row} (id {flip.id})"
 
 
 def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:

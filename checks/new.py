@@ -20,7 +20,16 @@ from typing import Any
 
 from checks import cli
 from checks.params_text import with_values, without_rules
-from checks.upstream import NOBODY, RECORD, ProjectOrigin, code_tree, git, read_origin, write_origin
+from checks.upstream import (
+    NOBODY,
+    RECORD,
+    ProjectOrigin,
+    code_tree,
+    git,
+    read_origin,
+    refuse_part_of_repository,
+    write_origin,
+)
 from stages.shared.runtime.terminal import say
 
 OWN = "data/own"
@@ -72,6 +81,7 @@ def make_project(source: Path, target: Path, options: argparse.Namespace) -> Non
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise cli.Unanswerable(f"{target}: already exists; name a new or empty folder")
     data = check_data(options)
+    refuse_part_of_repository(source)
     commit = git(source, "rev-parse", "HEAD")
     target.mkdir(parents=True, exist_ok=True)
     unpack(source, code_tree(source, commit), target)

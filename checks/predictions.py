@@ -11,6 +11,7 @@ from checks.revisions import Revision
 from stages.shared.statistics.confidence import FEWEST_EXAMPLES
 from stages.shared.statistics.swaps import PairedPredictions
 from stages.shared.task.groups import groups_of_files
+from stages.shared.task.kept_columns import ID
 from stages.shared.task.predictions import open_predictions
 from stages.shared.task.task import Task, read_task
 
@@ -106,6 +107,18 @@ def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
         second = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else [None] * len(first)
         rows += zip(first, second, strict=True)
     return rows
+
+
+def read_ids(revision: Revision, split: str) -> list[str] | None:
+    """Returns the id of each example of a split; None where the data have none (download.id_column)."""
+    files = revision.files(RAW)
+    ids: list[str] = []
+    for name in arrow_files(files, split):
+        table = pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all()
+        if ID not in table.column_names:
+            return None
+        ids += table.column(ID).to_pylist()
+    return ids
 
 
 def arrow_files(names: Collection[str], split: str) -> list[str]:

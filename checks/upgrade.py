@@ -18,7 +18,17 @@ from typing import Any
 
 from checks import cli
 from checks.params_text import with_new_keys
-from checks.upstream import NOBODY, OWNED, RECORD, ProjectOrigin, code_tree, git, read_origin, write_origin
+from checks.upstream import (
+    NOBODY,
+    OWNED,
+    RECORD,
+    ProjectOrigin,
+    code_tree,
+    git,
+    read_origin,
+    refuse_part_of_repository,
+    write_origin,
+)
 from stages.shared.runtime.terminal import say
 
 PARAMS = "params.yaml"
@@ -37,6 +47,7 @@ def upgrade(root: Path, upstream: str | None, to: str) -> list[str] | None:
     origin = read_origin(root)
     if origin is None:
         raise cli.Unanswerable(f"{RECORD}: not found; only a project made by `python -m checks.new` can be upgraded")
+    refuse_part_of_repository(root)
     if git(root, "status", "--porcelain", "--untracked-files=no"):
         raise cli.Unanswerable("there are uncommitted changes; commit them first, so that you can undo the upgrade")
     source = upstream or origin.upstream

@@ -69,6 +69,16 @@ def code_tree(root: Path, commit: str, leave_out: tuple[str, ...] = ()) -> str:
         return git(root, "write-tree", **index)
 
 
+def refuse_part_of_repository(root: Path) -> None:
+    """Makes sure that a project is the whole of its Git repository, since Git merges whole trees.
+
+    Raises:
+        Unanswerable: it lies in a folder of a larger one.
+    """
+    if inside := git(root, "rev-parse", "--show-prefix"):
+        raise Unanswerable(f"this project is the folder {inside} of a larger Git repository; it must be one of its own")
+
+
 def entry(root: Path, commit: str, path: str) -> str | None:
     """Returns a file of a commit as `git update-index --cacheinfo` takes it: mode, object and path."""
     listed = git(root, "ls-tree", commit, "--", path)

@@ -168,9 +168,12 @@ def clean_clone(revision: Revision, by_hash: bool = False) -> Iterator[Path]:
         Unanswerable: what `dvc add` keeps is in no cache, no remote and not in the workspace.
     """
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        clone = Path(folder) / "project"
-        subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(revision.root), str(clone)], check=True)
-        subprocess.run(["git", "checkout", "--quiet", "--detach", str(revision.commit)], cwd=clone, check=True)
+        whole = Path(folder) / "project"
+        inside = git(revision.root, "rev-parse", "--show-prefix") or ""  # the project may be part of a repository
+        top = git(revision.root, "rev-parse", "--show-toplevel") or str(revision.root)
+        subprocess.run(["git", "clone", "--quiet", "--no-checkout", top, str(whole)], check=True)
+        subprocess.run(["git", "checkout", "--quiet", "--detach", str(revision.commit)], cwd=whole, check=True)
+        clone = whole / inside
         params = read_sections(clone, "download")
         added = added_data(clone)
         for name in (str(params["download"].get(key)) for key in ("dataset_files", "checkpoint_files")):
@@ -337,7 +340,7 @@ def main(arguments: list[str]) -> int:
             return attesting.make_key(Path(options.make_key), Path(repo.root_dir))
         if options.check_attestation:
             return attesting.check(options, find_revision(repo, options.revision))
-        if not options.dirty and git(Path(repo.root_dir), "status", "--porcelain"):
+        if not options.dirty and git(Path(repo.root_dir), "status", "--porcelain", "--", "."):
             workspace = Revision(WORKSPACE, None, repo)
             if workspace.text(LOCK_FILE) is not None:
                 workspace.lock  # noqa: B018  (where it is broken, that is what to say)

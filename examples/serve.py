@@ -25,6 +25,7 @@ from checks import cli
 from ship.answers import AnswerColumns
 from ship.input_rows import Portion
 from ship.model import calibration_of, open_model
+from stages.download.texts import joined
 from stages.shared.runtime.arithmetic import prepare_for
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
@@ -57,20 +58,22 @@ class Service:
         Raises:
             BadInput: they are no rows, or one lacks a text.
         """
-        columns = self.model.text_columns
+        columns = list(dict.fromkeys(name for names in self.model.texts for name in names))
         if not isinstance(rows, list) or not 0 < len(rows) <= MOST_ROWS:
             raise BadInput(f"expected a list of 1 to {MOST_ROWS} rows, each an object with {' and '.join(columns)}")
         for number, row in enumerate(rows, 1):
-            for column in columns:
-                text = row.get(column) if isinstance(row, dict) else None
-                if not isinstance(text, str) or not text.strip():
-                    raise BadInput(f"row {number}: no text in {column!r}")
-        names = zip(("text", "text_pair"), columns, strict=False)
+            for names in self.model.texts:
+                parts = [row.get(name) if isinstance(row, dict) else None for name in names]
+                texts = [part for part in parts if isinstance(part, str) and part.strip()]
+                if not texts or not all(isinstance(part, str | None) for part in parts):
+                    raise BadInput(f"row {number}: no text in {' or '.join(map(repr, names))}")
         try:
-            texts = pa.record_batch({name: [row[column] for row in rows] for name, column in names})
+            cells = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns}
+            whole = (joined([cells[name] for name in names]) for names in self.model.texts)
+            batch = pa.record_batch(dict(zip(("text", "text_pair"), whole, strict=False)))
         except UnicodeEncodeError:
             raise BadInput("a text holds half a character (a lone surrogate)") from None
-        logits, answered = self.scorer.window([Portion(texts, texts)], "the request", "error")
+        logits, answered = self.scorer.window([Portion(batch, batch)], "the request", "error")
         return list(self.answers(logits, answered).to_pylist())
 
 
@@ -84,7 +87,14 @@ class Handler(BaseHTTPRequestHandler):
         """Says which model answers, for whoever watches whether it does."""
         task = self.service.model.task
         commit = self.service.model.revision.commit
-        self._say(200, {"commit": commit, "columns": self.service.model.text_columns, "labels": task.label_names})
+        self._say(
+            200,
+            {
+                "commit": commit,
+                "columns": [name for names in self.service.model.texts for name in names],
+                "labels": task.label_names,
+            },
+        )
 
     def do_POST(self) -> None:
         """Answers rows."""
@@ -110,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main(arguments: Sequence[str]) -> int:
     """Serves until it is stopped, and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.serve", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m examples.serve", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     parser.add_argument("--revision", metavar="REV", help="the model of a branch, tag or commit")
     options = parser.parse_args(arguments)

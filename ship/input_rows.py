@@ -23,6 +23,7 @@ from stages.download.readers import (
     text_array,
 )
 from stages.download.source import BATCH_ROWS, Labelling
+from stages.download.texts import is_blank, joined
 from stages.shared.runtime.errors import BadInput
 
 LINE = "line"  # the one column of the own columns of jsonl
@@ -60,16 +61,18 @@ class Survey:
 class InputFiles:
     """One or more files of one format; rows are numbered from 1, on from file to file."""
 
-    def __init__(self, files: Sequence[Path], text_columns: Sequence[str], asked_by: str) -> None:
+    def __init__(self, files: Sequence[Path], texts: Sequence[Sequence[str]], asked_by: str) -> None:
         """Looks at their names and headers.
 
         Args:
+            texts: for the text, and the second one of pairs, the columns that it is joined from.
             asked_by: who named the columns, for messages.
 
         Raises:
             BadInput: a file is not there, of no known format, or lacks a column; or they are not alike.
         """
-        self.files, self.text_columns, self.asked_by = list(files), list(text_columns), asked_by
+        self.files, self.texts, self.asked_by = list(files), [list(columns) for columns in texts], asked_by
+        self.text_columns = list(dict.fromkeys(name for columns in texts for name in columns))
         for file in self.files:
             if not file_format(file):
                 raise BadInput(
@@ -183,22 +186,23 @@ class InputFiles:
 
     def _labelling(self, names: Sequence[str]) -> Labelling:
         """Asks the readers of `download` for all columns, as columns to keep."""
-        first, second = (*self.text_columns, None)[:2]
+        first, second = (*self.texts, None)[:2]
         assert first is not None
-        return Labelling("regression", first, second, label_column=first, label_names=None, keep_columns=names)
+        return Labelling("regression", first, second, label_column=first[0], label_names=None, keep_columns=names)
 
     def _read(self, file: Path, done: int) -> Iterator[Portion]:
         if self.format == "jsonl":
             lines = json_lines(file)
             while batch := list(_up_to(lines)):
-                texts = {
-                    name: text_array(
+                columns = {
+                    column: text_array(
                         [row.get(column) for _, row in batch], f"{file}: row {{}}: column {column!r}", done
                     )
-                    for name, column in zip(("text", "text_pair"), self.text_columns, strict=False)
+                    for column in self.text_columns
                 }
+                texts = self._joined(columns)
                 own = pa.array([line.strip() for line, _ in batch])
-                yield Portion(pa.record_batch({LINE: own}), pa.record_batch(texts), [row for _, row in batch])
+                yield Portion(pa.record_batch({LINE: own}), texts, [row for _, row in batch])
                 done += len(batch)
             return
         if self.format in TEXT_FORMATS:
@@ -212,12 +216,15 @@ class InputFiles:
                     yield self._with_texts(batch.replace_schema_metadata(None))
 
     def _with_texts(self, batch: pa.RecordBatch) -> Portion:
-        texts = {}
-        for name, column in zip(("text", "text_pair"), self.text_columns, strict=False):
-            texts[name] = plain(batch[column])
-            if not is_text(texts[name].type):
-                raise BadInput(f"{self.place}: column {column!r}: expected texts, found {texts[name].type}")
-        return Portion(batch, pa.record_batch(texts))
+        columns = {name: plain(batch[name]) for name in self.text_columns}
+        for name, texts in columns.items():
+            if not is_text(texts.type):
+                raise BadInput(f"{self.place}: column {name!r}: expected texts, found {texts.type}")
+        return Portion(batch, self._joined(columns))
+
+    def _joined(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
+        texts = [joined([columns[name] for name in names]) for names in self.texts]
+        return pa.record_batch(dict(zip(("text", "text_pair"), texts, strict=False)))
 
 
 REMEDIES = {
@@ -256,7 +263,7 @@ def without_text(texts: pa.RecordBatch, blank: bool) -> pa.BooleanArray:
     for column in texts.columns:
         lacking = pc.or_(lacking, column.is_null())
         if blank:
-            lacking = pc.or_(lacking, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True))
+            lacking = pc.or_(lacking, is_blank(column))
     return lacking
 
 

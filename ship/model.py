@@ -9,6 +9,7 @@ from typing import Any
 from checks.cli import Unanswerable
 from checks.lock import find_mismatches
 from checks.revisions import WORKSPACE, Revision, find_revision
+from stages.download.source import as_list
 from stages.shared.task.calibration import Calibration, read_calibration
 from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task
@@ -33,8 +34,8 @@ class FinishedModel:
         return self.params["download"].get("label_delimiter") or "|"
 
     @property
-    def text_columns(self) -> list[str]:
-        """The names of the one or two columns of texts in the data that the model was trained on."""
+    def texts(self) -> list[list[str]]:
+        """For the text, and the second one of pairs, the columns that it was joined from for the training."""
         download = self.params["download"]
         if download["dataset"].startswith("glue/"):
             from stages.download.glue import GLUE  # here, for it takes the seconds of the Hub's client
@@ -42,7 +43,7 @@ class FinishedModel:
             first, second = GLUE[download["dataset"].removeprefix("glue/")].columns
         else:
             first, second = download["text_column"], download["text_pair_column"]
-        return [first] if second is None else [first, second]
+        return [as_list(columns) for columns in (first, second) if columns is not None]
 
 
 def open_model(repo: Any, name: str | None, folder: Path) -> FinishedModel:

@@ -163,19 +163,19 @@ def check_output(options: argparse.Namespace, files: Sequence[Path]) -> str:
     return options.to or named or file_format(files[0])
 
 
-def asked_columns(options: argparse.Namespace, model: FinishedModel) -> tuple[list[str], str]:
-    """Returns the names of the columns of texts, and who named them.
+def asked_columns(options: argparse.Namespace, model: FinishedModel) -> tuple[list[list[str]], str]:
+    """Returns for each text the names of its columns, several of which are joined, and who named them.
 
     Raises:
         BadInput: a second text is asked for, and the model knows but one.
     """
-    columns = model.text_columns
+    columns = model.texts
     if options.pair is not None and len(columns) == 1:
         raise BadInput("--pair: the model was trained on single texts; leave it out")
     asked = [options.text, options.pair][: len(columns)]
     named = [one or other for one, other in zip(asked, columns, strict=True)]
-    if len(set(named)) < len(named):
-        raise BadInput(f"--text and --pair: both are {named[0]!r}; name two columns")
+    if len(named) == 2 and named[0] == named[1]:
+        raise BadInput(f"--text and --pair: both are {' and '.join(map(repr, named[0]))}; name two columns")
     return named, "--text, --pair" if any(asked) else "as in the data that the model was trained on"
 
 
@@ -233,8 +233,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--from", dest="source", choices=[*FORMATS, *ZIPPED], help="the format of standard input")
     made.add_argument("--out", help="the file to write; default: standard output")
     made.add_argument("--to", choices=FORMATS, help="the format to write; default: as --out is named, else as FILE is")
-    made.add_argument("--text", help="the column with the text; default: as in the data of the model")
-    made.add_argument("--pair", help="the column with the second text, of a model of pairs")
+    made.add_argument(
+        "--text",
+        action="append",
+        help="the column with the text; default: as in the data of the model; several are joined",
+    )
+    made.add_argument("--pair", action="append", help="the column with the second text, of a model of pairs")
     made.add_argument("--prefix", default="predicted_", help="how the new columns begin; default: predicted_")
     made.add_argument("--probabilities", action="store_true", help="also a column with the probability of each label")
     made.add_argument("--logits", action="store_true", help="also a column with the logit of each label")

@@ -36,7 +36,9 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
         "label_column": "y",
         "label_names": ["no", "yes"],
         "label_delimiter": None,
+        "label_aliases": None,
         "group_column": None,
+        "id_column": None,
         "keep_columns": [],
         "metrics": ["accuracy"],
         "validation_fraction": None,
@@ -45,6 +47,8 @@ def params(checkpoint_folder: Path, folder: Path, /, **changes: Any) -> Download
         "train_fraction": None,
         "split_seed": 0,
         "on_leakage": "warn",
+        "on_empty": "error",
+        "on_unlabelled": "error",
     }
     return DownloadParams(**(values | changes))
 

@@ -15,7 +15,10 @@ import pytest
 
 from benchmarks import compare_scale
 from checks import compare
-from tests.predictions import branch, labels_of, logits_of, make, repro, warn
+from stages.shared.statistics.paired import list_flips
+from stages.shared.statistics.swaps import PairedPredictions
+from stages.shared.task.task import Task
+from tests.predictions import TASK, branch, labels_of, logits_of, make, repro, warn
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -481,3 +484,12 @@ def test_what_the_benchmark_compares_can_be_compared(tmp_path: Path, case: compa
     compare_scale.make(str(tmp_path), small)
     run = compare_scale.compare(tmp_path, small)
     assert run["processor_seconds"] > 0 and 0 < run["peak_mib"] < compare_scale.MOST_MIB
+
+
+def test_a_flip_has_the_id_of_its_row(predicted: Project) -> None:
+    labels = labels_of(200)
+    pair = PairedPredictions(Task(**TASK), labels, logits_of(labels, range(40)), logits_of(labels, range(38)))  # type: ignore[arg-type]
+    rows: list[tuple[str, str | None]] = [(f"text {row}", None) for row in range(200)]
+    flips = list_flips(pair, rows, 1, [f"r{row}" for row in range(200)])
+    assert (flips[0].row, flips[0].id, compare.row_of(flips[0])) == (40, "r39", "row 40 (id r39)")
+    assert list_flips(pair, rows, 1)[0].id is None

@@ -39,6 +39,8 @@ def test_data_json_counts_examples_labels_and_what_is_wrong_with_them(
         "shared": [],
         "shared_sentences": [],
         "near_duplicates": [],
+        "repeated": [{"split": "train", "rows": [[5, 1], [6, 1]]}],
+        "contradictory": [{"split": "train", "rows": [[1, 5, 6]]}],
     }
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [

@@ -90,7 +90,7 @@ def test_a_text_may_be_the_group(run_download: Callable[..., Any], tmp_path: Pat
     [
         (["x", None, "y"], r"train.jsonl: row 2: no group in column 'author'"),
         (["x", "y", "  "], r"train.jsonl: row 3: no group in column 'author'"),
-        ([None, None, None], r"train.jsonl: row 1: no group in column 'author'"),
+        ([None, None, None], r"train.jsonl: rows 1, 2 and 3: no group in column 'author'"),
         ([True, False, True], r"expected texts or whole numbers, found bool"),
         ([0.5, 1.0, 2.0], r"expected texts or whole numbers, found double"),
         ([["x"], ["y"], ["z"]], r"expected texts or whole numbers, found list"),
@@ -113,7 +113,7 @@ def test_what_is_no_group_is_refused(
         (ROWS, "writer", r"train.csv: no column 'writer' \(download.group_column\), only a, b, y, author"),
         (ROWS, "y", r"download.group_column: 'y' is download.label_column"),
         ([(a, b, y, "nobody") for a, b, y, _ in ROWS], "author", r"all rows are in one group, 'nobody' in column"),
-        ([(a, b, y, "") for a, b, y, _ in ROWS], "author", r"train.csv: row 1: no group in column 'author'"),
+        ([(a, b, y, "") for a, b, y, _ in ROWS], "author", r"train.csv: rows 1, 2, .* no group in column 'author'"),
     ],
 )
 def test_a_column_that_makes_no_groups_is_refused(

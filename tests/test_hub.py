@@ -303,3 +303,39 @@ def test_a_full_disk_is_not_blamed_on_the_hub() -> None:
     with pytest.raises(OSError, match="No space left") as raised, hub_session("dataset x/y", 1):
         raise DatasetGenerationError("An error occurred while generating the dataset") from full
     assert raised.value.errno == errno.ENOSPC
+
+
+def csv_dataset(train: bytes, name: str = "train.csv") -> Files:
+    return {"README.md": b"Rows.\n", name: train, "validation.csv": b"sentence1,sentence2,label\none,x,0\ntwo,x,1\n"}
+
+
+HEADER = b"sentence1,sentence2,label\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (
+            csv_dataset(HEADER + b'"one,x,0\ntwo,x,1\n"three",x,0\n'),
+            "dataset someone/pairs: train.csv: line 2, on to line 4: a quoted cell goes on behind its closing quote",
+        ),
+        (
+            csv_dataset(HEADER + b'one,x,0\n"two,x,1\n'),
+            "dataset someone/pairs: train.csv: line 3: a quote opens a cell and is never closed",
+        ),
+        (
+            csv_dataset(HEADER.decode().encode("utf-16")),
+            "dataset someone/pairs: train.csv: the text is UTF-16, not UTF-8; save it as UTF-8",
+        ),
+        (
+            csv_dataset(HEADER + b"one,x,0\ntwo,x,1\nsentence1,sentence2,label\n"),
+            "someone/pairs: row 3: is the header line again; remove it",
+        ),
+    ],
+)
+def test_a_csv_of_the_hub_is_held_to_the_rules_of_a_local_one(
+    files: Files, line: str, download: Downloader, tmp_path: Path
+) -> None:
+    with hub_of(files) as hub:
+        said = assert_fails_cleanly(download(hub, **PINNED_DATASET, label_names=None), tmp_path)
+    assert line in said

@@ -1,5 +1,7 @@
 """The README's examples of one's own data: each trains, from exactly the lines that it shows."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -85,3 +87,54 @@ def test_an_example_of_the_readme_trains(example: str, case: str, project: Proje
     scores = json.loads(project.read("metrics/metrics.json"))["validation"]
     assert set(metrics) < set(scores)
     assert project.repro() == []
+
+
+def write_dirty_tickets(folder: Path) -> None:
+    """Six classes of very different sizes, with all that people's files have: gaps, repetitions, typing errors."""
+    sizes = {"Billing": 180, "Login": 45, "Größe": 30, "speed": 24, "Отзыв": 12, "other": 9}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    rows = [
+        (f"T-{number:03}", f"Ticket {number}", f"{name} is broken\non day {number}", name)
+        for number, name in enumerate(names)
+    ]
+    rows += [
+        ("T-900", "", "", "Billing"),
+        ("T-901", "A title alone", "", " billing "),
+        ("T-902", "Who?", "cares", "N/A"),
+    ]
+    rows += [("T-903", *rows[0][1:]), ("T-904", "Biling again", 'she said "no"', "biling")]
+    with (folder / "tickets.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("id", "title", "body", "topic"), *rows])
+
+
+@pytest.mark.exhaustive
+def test_a_dirty_csv_goes_from_the_file_to_the_report(project: Project, tiny_checkpoint: Path) -> None:
+    write_dirty_tickets(project.folder)
+    shutil.copytree(tiny_checkpoint, project.folder / "data" / "tiny")
+    project.set(
+        download__dataset_files="tickets.csv",
+        download__text_column=["title", "body"],
+        download__text_pair_column=None,
+        download__label_column="topic",
+        download__label_names=None,
+        download__label_aliases={"biling": "Billing", "billing": "Billing", "N/A": None},
+        download__id_column="id",
+        download__metrics=["f1_macro", "accuracy"],
+        download__validation_fraction=0.2,
+        download__on_empty="drop",
+        download__on_unlabelled="drop",
+        download__checkpoint="files",
+        download__checkpoint_files="data/tiny",
+        train__epochs=1,
+    )
+    assert project.repro(PYTHONIOENCODING="latin-1") == list(STAGES)
+    names = ["Billing", "Größe", "Login", "other", "speed", "Отзыв"]
+    assert read_task(project.folder / "data" / "raw" / "task.json").label_names == sorted(names)
+    facts = json.loads(project.read("metrics/data.json"))
+    assert [record["examples"] for record in facts["dropped"]] == [1, 1]
+    ids = list(csv.DictReader(project.read("data/predictions/validation/ids.csv").splitlines()))
+    assert len(ids) == json.loads(project.read("metrics/metrics.json"))["validation"]["examples"]
+    assert all(row["id"].startswith("T-") for row in ids)
+    assert any(f"id <bdi>{row['id']}</bdi>" in project.read("metrics/report.html") for row in ids)
+    done = project.run("python", "-m", "ship.score", "tickets.csv", "--on-empty", "skip", PYTHONIOENCODING="latin-1")
+    assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 305

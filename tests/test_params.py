@@ -16,9 +16,11 @@ class ExampleParams:
     rate: Annotated[float, Field(gt=0)]
     mode: Literal["one", "two"]
     names: list[str] | None
+    columns: str | list[str]
+    aliases: dict[str, str | None] | None
 
 
-GOOD = {"count": "3", "rate": "0.5", "mode": "one", "names": "[a, b]"}
+GOOD = {"count": "3", "rate": "0.5", "mode": "one", "names": "[a, b]", "columns": "a", "aliases": "{a: null}"}
 
 
 def read(tmp_path: Path, **changes: str | None) -> ExampleParams:
@@ -55,7 +57,14 @@ def test_a_whole_number_is_a_float_too(tmp_path: Path) -> None:
         ({"mode": "three"}, "params.yaml: example.mode: must be one of 'one' or 'two', got 'three'"),
         ({"names": "a"}, "params.yaml: example.names: must be a list, got 'a'"),
         ({"rate": None}, "params.yaml: example.rate: missing; add it"),
-        ({"speed": "1"}, "params.yaml: example.speed: unknown key; known keys are count, rate, mode, names"),
+        ({"columns": "null"}, "params.yaml: example.columns: must be a string or a list of strings, got None"),
+        ({"columns": "[a, 3]"}, "params.yaml: example.columns: must be a string or a list of strings, got ['a', 3]"),
+        ({"aliases": "{1: a}"}, "params.yaml: example.aliases.1: must be a string, got 1"),
+        ({"aliases": "{a: [b]}"}, "params.yaml: example.aliases.a: must be a string, got ['b']"),
+        (
+            {"speed": "1"},
+            "params.yaml: example.speed: unknown key; known keys are count, rate, mode, names, columns, aliases",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stages.predict.linear import PackedLinear, supported
+from stages.predict.predict import write_ids
 from stages.shared.model.batches import PaddedRows, batches
 from stages.shared.model.speed_up import replace_modules
 from stages.shared.runtime import splits
@@ -112,3 +113,8 @@ def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() 
         for inputs, logits in zip(rows, expected, strict=True):
             torch.testing.assert_close(model(inputs), logits)
     assert all(isinstance(layer, PackedLinear) == supported(torch.bfloat16) for layer in model)
+
+
+def test_the_ids_of_rows_stand_beside_their_logits(tmp_path: Path) -> None:
+    write_ids(tmp_path / "ids.csv", ["007", "=1+1", 'a "b", c', ""])
+    assert (tmp_path / "ids.csv").read_bytes() == b'id\r\n007\r\n\'=1+1\r\n"a ""b"", c"\r\n""\r\n'

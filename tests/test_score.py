@@ -20,6 +20,7 @@ import pytest
 from benchmarks import score as benchmark
 from ship import score
 from ship.input_rows import InputFiles
+from ship.model import FinishedModel
 from stages.shared.model import batches
 from stages.shared.task.calibration import Calibration, Fit, calibrated_logits, label_sets, write_calibration
 from tests.project import Project
@@ -139,6 +140,25 @@ def test_predict_and_score_cut_a_long_file_into_the_same_batches(
     file, out = write(tmp_path / "rows.jsonl", shipped.rows), tmp_path / "out.jsonl"
     assert score.main([str(file), "--out", str(out), "--logits"]) == 0
     assert logits_of(read(out)).tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_text_in_several_columns_is_joined_as_download_does(suffix: str, shipped: Shipped, tmp_path: Path) -> None:
+    """A word piece tokenizer takes the end of line in between for a space."""
+    rows = []
+    for row in shipped.rows:
+        head, _, tail = row["first"].partition(" ")
+        rows.append({"head": head, "tail": tail, "second": row["second"]})
+    file, out = write(tmp_path / f"new.{suffix}", rows), tmp_path / "out.jsonl"
+    named = ["--text", "head", "--text", "tail", "--pair", "second"]
+    assert score.main([str(file), *named, "--logits", "--out", str(out)]) == 0
+    assert np.array_equal(logits_of(read(out)), shipped.logits)
+
+
+def test_the_columns_of_a_text_are_those_of_the_training() -> None:
+    params = {"download": {"dataset": "files", "text_column": ["title", "body"], "text_pair_column": "answer"}}
+    model = FinishedModel(None, Path(), None, 8, params)  # type: ignore[arg-type]
+    assert model.texts == [["title", "body"], ["answer"]]
 
 
 def test_several_files_are_scored_as_one(shipped: Shipped, tmp_path: Path) -> None:

@@ -334,3 +334,25 @@ def test_a_stage_ends_with_its_parent_while_it_imports(tmp_path: Path) -> None:
     parent.wait()
     time.sleep(2.5)
     assert not (tmp_path / "ran").exists()
+
+
+FAILS = """
+from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.last_results import keep_results
+from stages.shared.runtime.run_stage import program, results_kept
+from pathlib import Path
+Path("metrics/data.json").write_text("good")
+keep_results("download")
+Path("metrics/data.json").unlink()  # as DVC does before it runs a stage
+with program("download"), results_kept("download"):
+    raise {}
+"""
+
+
+@pytest.mark.parametrize("error", ["BadInput('no')", "ZeroDivisionError", "KeyboardInterrupt", "SystemExit(3)"])
+def test_a_stage_that_fails_leaves_the_metrics_of_its_last_good_run(error: str, tmp_path: Path) -> None:
+    for name in ("dvc.yaml", "tests/params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "metrics").mkdir()
+    assert python(FAILS.format(error), tmp_path).returncode
+    assert (tmp_path / "metrics" / "data.json").read_text() == "good"

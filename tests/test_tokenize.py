@@ -67,6 +67,12 @@ def test_both_texts_are_encoded_in_one_call_without_padding(raw: Path, tiny_chec
     assert (train["label"], train["idx"]) == ([0, 1, 0], [5, 6, 7])
 
 
+def test_the_id_of_a_row_goes_along(raw: Path, tiny_checkpoint: Path) -> None:
+    rows = load_splits(raw)["train"].add_column("id", ["r1", "r2", "r3"])  # type: ignore[arg-type]
+    save_splits({"train": rows, "validation": rows.select([2])}, raw.with_name("named"))
+    assert run(raw.with_name("named"), tiny_checkpoint)["validation"]["id"] == ["r3"]
+
+
 def test_the_longer_text_is_cut_first(raw: Path, tiny_checkpoint: Path) -> None:
     train = run(raw, tiny_checkpoint, max_length=8)["train"]
     expected = AutoTokenizer.from_pretrained(tiny_checkpoint)(TEXTS, PAIRS, truncation="longest_first", max_length=8)

@@ -23,8 +23,9 @@ from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from stages.train.callbacks import Live
 from stages.train.order import EpochSampler
-from stages.train.train import TrainFiles, TrainParams, train
+from stages.train.train import TrainFiles, TrainParams, check_warm_up, train
 from stages.train.trainer import ResumableTrainer, example_losses
+from tests.project import PARAMS
 from tests.tiny import EXECUTION, make_checkpoint
 
 OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "epochs.npy", "history.csv", "selection.json")
@@ -429,3 +430,29 @@ def test_without_a_terminal_the_training_says_how_far_it_is(
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == list(Live.COLUMNS) and [int(row["epoch"]) for row in rows] == [1] * 5 + [2] * 5
     assert float(rows[-1]["minutes_left"]) == 0.0 < float(rows[-1]["examples_per_second"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"warmup_steps": 500}, "a warm-up of 500 steps, but the whole training has 12 \\(4 epochs of 3\\)"),
+        ({"warmup_steps": 12}, "a warm-up of 12 steps"),
+        ({"warmup_steps": 0.999}, "a warm-up of 12 steps"),
+        ({"warmup_steps": 11}, None),
+        ({"warmup_steps": 0.1}, None),
+        ({"warmup_steps": 500, "lr_scheduler_type": "constant_with_warmup"}, "a warm-up of 500 steps"),
+        ({"warmup_steps": 0, "lr_scheduler_type": "constant"}, None),
+    ],
+)
+def test_a_warm_up_that_lasts_the_whole_training_is_refused(changes: dict[str, Any], line: str | None) -> None:
+    p = TrainParams(**PARAMS["train"] | changes)
+    if line is None:
+        check_warm_up(p, 36)
+        return
+    with pytest.raises(BadInput, match=f"params.yaml: train.warmup_steps: {line}"):
+        check_warm_up(p, 36)
+
+
+def test_a_warm_up_that_the_schedule_ignores_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    check_warm_up(TrainParams(**PARAMS["train"] | {"warmup_steps": 5, "lr_scheduler_type": "constant"}), 36)
+    assert "train.warmup_steps does nothing with train.lr_scheduler_type constant" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Brings rows to the columns `text`, `text_pair`, `label`, `idx` and `group`, and refuses rows that do not fit."""
+"""Brings rows to the columns `text`, `text_pair`, `label`, `idx`, `group` and `id`, and refuses what does not fit."""
 
 from typing import Any
 
@@ -7,40 +7,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, Value
 
-from stages.download.column_types import is_text
+from stages.download.cleaning import joined_texts
 from stages.download.groups import read_groups
-from stages.download.kept_columns import read_kept
+from stages.download.kept_columns import read_ids, read_kept
 from stages.download.label_encoding import encode_labels
+from stages.download.problems import problems_in_words
 from stages.download.source import Source
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.groups import GROUP
+from stages.shared.task.kept_columns import ID
 
 
 def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
     """Returns the splits with canonical columns, and the label names in the order of the logits (empty: a regression).
 
+    Args:
+        source: as `cleaned` returns it.
+
     Raises:
-        BadInput: an empty split, a missing column, a null text, a label that is unknown or never seen in train.
+        BadInput: a row has no text, a label that is unknown or never seen in train, or other faults; all are named.
     """
     labelling = source.labelling
-    if labelling.label_delimiter is not None and labelling.problem_type != "multi_label_classification":
-        raise BadInput("params.yaml: download.label_delimiter: only multi-label rows have one; set it to null")
-    for split, table in source.tables.items():
-        if table.num_rows == 0:
-            raise BadInput(f"{source.places[split]}: the {split} split is empty; add rows or remove it")
-        labelling.columns_of(table.column_names, split, source.places[split])
-    feature, names, labels = encode_labels(source)
-    groups, others = read_groups(source), read_kept(source)
+    texts = {split: joined_texts(table, labelling, source.places[split]) for split, table in source.tables.items()}
+    for split, columns in texts.items():
+        for names, column in zip(labelling.texts, columns, strict=True):
+            where = f"column{'s' if names[1:] else ''} {' and '.join(map(repr, names))}"
+            remedy = "fill it in or remove the row, or set download.on_empty to drop"
+            source.report(split, np.flatnonzero(column.is_null()), f"no text in {where}", remedy)
+    try:
+        groups, others, ids = read_groups(source), read_kept(source), read_ids(source)
+        feature, names, labels = encode_labels(source)
+    except BadInput as error:
+        if source.problems:
+            raise BadInput(f"{error}; also {problems_in_words(source.problems)}") from None
+        raise
+    source.refuse()
     splits = {}
     for split, table in source.tables.items():
-        columns = {
-            name: _text_column(table, column, source.places[split])
-            for name, column in zip(("text", "text_pair"), labelling.text_columns, strict=False)
-        }
+        columns = dict(zip(("text", "text_pair"), texts[split], strict=False))
         features = Features({name: Value("string") for name in columns} | {"label": feature, "idx": Value("int32")})
-        columns |= {"label": labels[split], "idx": _idx_column(table)}
-        if split in groups:
-            features[GROUP], columns[GROUP] = Value("string"), groups[split]
+        columns |= {"label": labels[split], "idx": _idx_column(table, source.numbers.get(split))}
+        for name, column in ((GROUP, groups), (ID, ids)):
+            if split in column:
+                features[name], columns[name] = Value("string"), column[split]
         features |= {name: Value("string") for name in others[split]}
         columns |= others[split]
         splits[split] = as_dataset(pa.table(columns), features)
@@ -55,21 +64,15 @@ def as_dataset(table: pa.Table, features: Features) -> Dataset:
     return Dataset(table.cast(features.arrow_schema), info=DatasetInfo(features=features), fingerprint="0")
 
 
-def _text_column(table: pa.Table, column: str, place: str) -> pa.ChunkedArray:
-    texts = table[column]
-    if not is_text(texts.type):
-        raise BadInput(f"{place}: column {column!r}: expected texts, found {texts.type}")
-    if texts.null_count:
-        row = pc.index(texts.is_null(), True).as_py() + 1
-        raise BadInput(f"{place}: row {row}: no text in column {column!r}; fill it in or remove the row")
-    return texts.cast(pa.string())
+def _idx_column(table: pa.Table, numbers: np.ndarray | None) -> Any:
+    """Keeps the source's own `idx` where it is one, distinct whole numbers of 32 bits, else numbers the rows.
 
-
-def _idx_column(table: pa.Table) -> Any:
-    """Keeps the source's own `idx` where it is one, distinct whole numbers of 32 bits, else counts the rows."""
+    Args:
+        numbers: int64[rows]: those in the file. None: no row was dropped.
+    """
     if "idx" in table.column_names:
         idx = table["idx"]
         whole = pa.types.is_integer(idx.type) and not idx.null_count and len(pc.unique(idx)) == len(idx)
         if whole and pc.min(idx).as_py() >= -(2**31) and pc.max(idx).as_py() < 2**31:
             return idx.cast(pa.int32())
-    return pa.array(np.arange(table.num_rows, dtype=np.int32))
+    return pa.array((np.arange(table.num_rows) if numbers is None else numbers).astype(np.int32))

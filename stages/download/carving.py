@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from datasets import Dataset
 
 from stages.download.canonical import as_dataset
 from stages.download.data_quality import text_codes
 from stages.download.folds import Fold, deal_to_folds, keep_share
 from stages.download.groups import group_codes
-from stages.download.source import BATCH_ROWS, spill, split_kind
+from stages.download.source import filtered, split_kind
 from stages.download.strata import draw, strata
 from stages.shared.runtime.errors import BadInput
 
@@ -112,7 +111,4 @@ def inseparable(train: Dataset) -> np.ndarray:
 
 def _select(split: Dataset, chosen: np.ndarray, file: Path) -> Dataset:
     """Returns the rows where `chosen`, bool[rows], holds, memory-mapped from `file`."""
-    batches = split.data.table.to_batches(BATCH_ROWS)
-    masks = np.split(chosen, np.cumsum(list(map(len, batches)))[:-1])
-    kept = (batch.filter(pa.array(mask)) for batch, mask in zip(batches, masks, strict=True))
-    return as_dataset(spill(kept, split.data.table.schema, file), split.features)
+    return as_dataset(filtered(split.data.table, chosen, file), split.features)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stages.download.headers import INDEX, WEIGHTS, check_checkpoint
 from stages.download.hub_files import fetch_files, list_files, look_up
+from stages.download.watched import check_watched
 from stages.shared.runtime.errors import BadInput
 
 # What a model and its tokenizer are loaded from. No pickle (*.bin, *.pt), no code (*.py) is ever taken.
@@ -49,7 +50,7 @@ def fetch_checkpoint(
     """
     kind, _, name = checkpoint.partition(":")
     if checkpoint == "files":
-        _copy_folder(files_folder, target)
+        _copy_folder(files_folder, target, watched=True)
     elif kind == "package" and name:
         _copy_folder(_package_folder(name), target)
     elif kind == "hub" and name:
@@ -83,12 +84,16 @@ def _package_folder(name: str) -> Path:
     return Path(spec.origin).parent / folder
 
 
-def _copy_folder(folder: Path, target: Path) -> None:
+def _copy_folder(folder: Path, target: Path, watched: bool = False) -> None:
+    """Copies a checkpoint out of a folder, which DVC watches or a package brings."""
     if not folder.is_dir():
         raise BadInput(
             f"checkpoint folder {folder}: not found; expected config.json, a tokenizer and safetensors in it"
         )
     _check_names(f"checkpoint folder {folder}", (file.name for file in folder.iterdir() if not file.is_dir()))
+    if watched:
+        taken = [folder / name for name in _taken(file.name for file in folder.iterdir()) if (folder / name).is_file()]
+        check_watched(folder, taken, "params.yaml: download.checkpoint_files")
     _copy(folder, f"checkpoint folder {folder}", target)
 
 

@@ -13,9 +13,11 @@ from tqdm import tqdm
 
 from stages.download.groups import group_codes
 from stages.download.near_duplicates import near_duplicates, sketch
+from stages.download.problems import MAX_LISTED_ROWS
 from stages.download.source import BATCH_ROWS, UNLABELLED
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.terminal import visible, warn
+from stages.shared.task.kept_columns import ID
 from stages.shared.task.overlap import NEAR_DUPLICATE, SAME_TEXTS, SHARED_SENTENCE
 
 DIGEST_BYTES = 16  # Among a billion texts, two have the same digest by chance in one of 1e21 corpora.
@@ -79,9 +81,10 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> tuple
         values = label_values(split)
         faults = {"duplicates": len(codes) - len(np.unique(codes)), "empty_texts": empty}
         # A pair in the other order may rightly have another label: b may follow from a, and a not from b.
-        faults["conflicting_labels"] = _conflicts(2 * codes + swapped, values)
+        faults["conflicting_labels"] = len(_conflicting(2 * codes + swapped, values))
         facts.append({"split": name, "examples": len(split)} | _balance(values, label_names) | faults)
     found = {"splits": facts, "shared": _shared(dict(zip(splits, texts.codes, strict=True)))}
+    found |= _repeated(splits, texts)
     near, flags = _near_train(splits, texts)
     found |= near
     if groups is not None:
@@ -89,6 +92,26 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> tuple
             counts["groups"] = len(np.unique(codes))
         found["shared_groups"] = _shared(dict(zip(splits, groups, strict=True)), count="groups")
     return found, flags
+
+
+def _repeated(splits: Mapping[str, Dataset], texts: TextCodes) -> Facts:
+    """Names the first rows of each split whose texts were seen before, and those with different labels.
+
+    `repeated`: {split, rows: [[row, the first one like it], ...]}. `contradictory`: {split, rows: [[row, row, ...],
+    ...]}, a list for each text. Rows are counted from 1. What there is none of has no key.
+    """
+    found: Facts = {"repeated": [], "contradictory": []}
+    for (name, split), codes, swapped in zip(splits.items(), texts.codes, texts.swapped, strict=True):
+        _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+        again = np.flatnonzero(first[place] != np.arange(len(codes)))[:MAX_LISTED_ROWS]
+        if len(again):
+            rows = [[row + 1, int(first[place[row]]) + 1] for row in again.tolist()]
+            found["repeated"].append({"split": name, "rows": rows})
+        both = _conflicting(2 * codes + swapped, label_values(split))[:MAX_LISTED_ROWS]
+        if len(both):
+            groups = [(np.flatnonzero(2 * codes + swapped == text)[:MAX_LISTED_ROWS] + 1).tolist() for text in both]
+            found["contradictory"].append({"split": name, "rows": sorted(groups)})
+    return {kind: records for kind, records in found.items() if records}
 
 
 def _shared(codes: Mapping[str, np.ndarray], count: str | None = None) -> list[dict[str, Any]]:
@@ -152,13 +175,14 @@ def _balance(values: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
     return {"labels": dict(zip(label_names, counts.tolist(), strict=True))}
 
 
-def _conflicts(texts: np.ndarray, values: np.ndarray) -> int:
-    """Counts the distinct texts, int64[rows], that carry more than one label."""
+def _conflicting(texts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns the distinct texts, of int64[rows], that carry more than one label."""
     # A row of a thousand labels is compared as 125 bytes.
     packed = values if values.ndim == 1 else np.packbits(values == 1, axis=1)
     labels = np.unique(packed, axis=0, return_inverse=True)[1].ravel()
     both = np.unique(texts * (labels.max() + 1) + labels) // (labels.max() + 1)
-    return int((np.unique(both, return_counts=True)[1] > 1).sum())
+    distinct, counts = np.unique(both, return_counts=True)
+    return np.asarray(distinct[counts > 1])
 
 
 def format_table(facts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -184,6 +208,25 @@ def _labels(counts: Mapping[str, Any]) -> str:
     if len(labels) > MAX_LISTED_LABELS:
         return f"{len(labels)}, each {min(labels.values())} to {max(labels.values())} times"
     return ", ".join(f"{visible(name)} {count}" for name, count in labels.items()) or "none"
+
+
+def say_repeated(facts: Mapping[str, Sequence[Mapping[str, Any]]], splits: Mapping[str, Dataset]) -> None:
+    """Points out, by row and id, the rows of each split that repeat another one, and those that contradict others."""
+    counts = {one["split"]: one for one in facts["splits"]}
+    for kind, one, many, key in (
+        ("repeated", "row repeats an earlier one", "rows repeat an earlier one", "duplicates"),
+        ("contradictory", "text has more than one label", "texts have more than one label", "conflicting_labels"),
+    ):
+        for record in facts.get(kind, []):
+            name, total = record["split"], counts[record["split"]][key]
+            ids = splits[name].data.table[ID] if ID in splits[name].column_names else None
+
+            def named(row: int, ids: Any = ids) -> str:
+                return str(row) if ids is None else f"{row} (id {ids[row - 1].as_py()})"
+
+            listed = "; ".join("rows " + " and ".join(map(named, rows)) for rows in record["rows"])
+            more = "; ..." if total > len(record["rows"]) else ""
+            warn(f"download: {name}: {total} {one if total == 1 else many}: {listed}{more}")
 
 
 LEAKS = {  # what two splits may have in common -> how it is said

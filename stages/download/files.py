@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
-from stages.download.column_types import parse_columns
-from stages.download.readers import TEXT_FORMATS, file_format, open_typed, read_rows
+from stages.download.column_types import kind_of_labels, parse_columns
+from stages.download.readers import DIALECTS, TEXT_FORMATS, file_format, open_typed, read_rows
 from stages.download.source import Labelling, Source, spill
 from stages.download.split_files import find_files
 from stages.download.stored_labels import stored_feature, stored_names
+from stages.download.watched import check_watched
 from stages.shared.runtime.errors import BadInput
 
 
@@ -28,22 +29,27 @@ def read_files(path: Path, patterns: Mapping[str, str] | None, labelling: Labell
         BadInput: files are missing or stand in two splits, lack a column, or cannot be parsed.
     """
     files = find_files(path, patterns)
+    if path.is_dir():
+        check_watched(path, chain.from_iterable(files.values()), "params.yaml: download.dataset_files")
     tables = {split: _read_split(split, files[split], labelling, scratch / f"{split}.arrow") for split in files}
+    formats = {split: file_format(files[split][0]) for split in files}
+    cells = [table for split, table in tables.items() if formats[split] in DIALECTS and table.num_rows]
+    kind = kind_of_labels(cells, labelling)
+    for split, table in tables.items():
+        if formats[split] in TEXT_FORMATS and table.num_rows:
+            tables[split] = parse_columns(table, labelling, formats[split], _place(files[split]), kind)
     if labelling.label_names is None:
         labelling = replace(labelling, label_names=_stored_names(files["train"][0], labelling.label_column))
     return Source("files", _hash(files), tables, {split: _place(files[split]) for split in files}, labelling)
 
 
 def _read_split(split: str, files: Sequence[Path], labelling: Labelling, spilled: Path) -> pa.Table:
-    """Brings the columns of use from all files of a split into one memory-mapped table."""
+    """Brings the columns of use from all files of a split into one memory-mapped table; those of text are all texts."""
     batches = _batches(split, files, labelling)
     first = next(batches, None)
     if first is None:
         return pa.table({})
-    table = spill(chain([first], batches), first.schema, spilled)
-    if file_format(files[0]) in TEXT_FORMATS:
-        table = parse_columns(table, labelling, file_format(files[0]), _place(files))
-    return table
+    return spill(chain([first], batches), first.schema, spilled)
 
 
 def _batches(split: str, files: Sequence[Path], labelling: Labelling) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,5 @@
 """Reads the groups of `download.group_column`: rows that belong together, such as those of one author or document."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,15 +17,12 @@ def read_groups(source: Source) -> dict[str, pa.ChunkedArray]:
     White space around a name is none of it, and a whole number is its digits: the splits may be files of two formats.
 
     Raises:
-        BadInput: the column is of another type, a row has no group, or all rows are of one.
+        BadInput: the column is of another type, or all rows are of one group. (A row without one is reported.)
     """
     labelling = source.labelling
     if labelling.group_column is None:
         return {}
-    groups = {
-        split: _names(table[labelling.group_column], labelling.group_column, source.places[split])
-        for split, table in source.tables.items()
-    }
+    groups = {split: _names(source, split, labelling.group_column) for split in source.tables}
     names = {name for column in groups.values() for name in pc.unique(column)[:2].to_pylist()}
     if len(names) == 1:
         raise BadInput(
@@ -37,7 +32,8 @@ def read_groups(source: Source) -> dict[str, pa.ChunkedArray]:
     return groups
 
 
-def _names(column: Any, name: str, place: str) -> pa.ChunkedArray:
+def _names(source: Source, split: str, name: str) -> pa.ChunkedArray:
+    column, place = source.tables[split][name], source.places[split]
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
@@ -52,13 +48,12 @@ def _names(column: Any, name: str, place: str) -> pa.ChunkedArray:
         texts = pc.utf8_trim_whitespace(column.cast(kind).cast(pa.string()))
     except pa.ArrowInvalid:  # a number that is whole because it is too large for anything behind the point
         raise BadInput(f"{place}: column {name!r} (download.group_column): numbers beyond 64 bits") from None
-    missing = pc.or_(texts.is_null(), pc.fill_null(pc.equal(texts, ""), True))
-    if pc.any(missing).as_py():
-        row = pc.index(missing, True).as_py() + 1
-        raise BadInput(
-            f"{place}: row {row}: no group in column {name!r} (download.group_column); give a row that belongs to "
-            "no group a unique name"
-        )
+    source.report(
+        split,
+        np.flatnonzero(pc.fill_null(pc.equal(texts, ""), True)),
+        f"no group in column {name!r} (download.group_column)",
+        "give a row that belongs to no group a unique name",
+    )
     return texts
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from stages.download.hub_client import CHECK_NETWORK
 from stages.download.hub_files import HubFile, Repository, fetch_files, hub_session, list_files, look_up
-from stages.download.readers import check_lines
+from stages.download.readers import TEXT_FORMATS, check_beginning, check_file_quotes, check_lines, file_format
 from stages.download.source import Labelling, Source, check_split_name
 from stages.download.stored_labels import decode_labels, stored_names
 from stages.shared.runtime.errors import BadInput
@@ -93,6 +93,10 @@ def read_tables(
         if column in table.column_names:
             labels = decode_labels(table[column], rows.features[column], labelling, f"dataset {name}: {split}")
             table = table.set_column(table.column_names.index(column), column, labels)
+        try:
+            table.select([one for one in labelling.columns if one in table.column_names]).validate(full=True)
+        except pa.ArrowInvalid:
+            raise BadInput(f"dataset {name}: {split}: the text is not UTF-8; use a corrected copy") from None
         tables[str(split)] = table
     return tables, stored_names(next(iter(splits.values())).features.get(column)), repository.commit
 
@@ -132,11 +136,29 @@ def _load(
         fetch_files(repository, wanted, folder, REMEDY)
         with hub_session(f"dataset {name}", repository.time_limit, REMEDY):
             for file in wanted:
-                check_lines(folder / file.path, f"{repository.what}: {file.path}")
+                _check_text(folder / file.path, builder, f"{repository.what}: {file.path}")
             builder.download_and_prepare()
             return dict(builder.as_dataset(in_memory=False))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_text(file: Path, builder: Any, place: str) -> None:
+    """Refuses a file of lines that is no text, has endless lines, or quotes that pandas would read without complaint.
+
+    Args:
+        builder: what `datasets` reads it with.
+    """
+    if file_format(file) not in TEXT_FORMATS:
+        return
+    options = getattr(builder.config, "pd_read_csv_kwargs", {})  # of csv alone
+    if options.get("encoding") is None:
+        check_beginning(file, place)
+    check_lines(file, place)
+    delimiter = str(options.get("sep") or "").encode()
+    usual = (options.get("quotechar"), options.get("quoting"), options.get("escapechar")) == ('"', 0, None)
+    if usual and len(delimiter) == 1:
+        check_file_quotes(file, place, delimiter)
 
 
 def _data_files(builder: Any, folder: Path, files: Mapping[str, HubFile], repository: Repository) -> list[HubFile]:

@@ -1,5 +1,6 @@
 """Encodes labels for each problem type: as class indices, numbers, or sets of classes."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, List, Value
 
-from stages.download.column_types import NUMBER, is_list, is_number, is_text
+from stages.download.column_types import NUMBER, WHOLE_NUMBER, as_written, is_list, is_number, is_text
 from stages.download.labels import Labels, read_labels
+from stages.download.look_alikes import look_alike, look_alikes
+from stages.download.problems import MAX_LISTED_KINDS
 from stages.download.source import UNLABELLED, Labelling, Source
 from stages.shared.runtime.errors import BadInput
+from stages.shared.runtime.terminal import warn
 
 WHOLE_FLOATS_BELOW = 2.0**53  # Up to here a float is the whole number that was written.
+MAX_SHOWN_TYPE = 60  # characters; lists of lists of lists have long names
 MAX_LISTED_NAMES = 10  # A message lists as many names of labels, and counts the others.
 
 LabelledSplits = Mapping[str, Labels]
@@ -28,9 +33,16 @@ def encode_labels(source: Source) -> Encoded:
     unlabelled split holds -1 throughout.
 
     Raises:
-        BadInput: labels are missing, of the wrong kind, unknown or never seen in train.
+        BadInput: labels are of the wrong kind, or train has none. (What is wrong with single rows is reported.)
     """
     feature, names, encoded = ENCODERS[source.labelling.problem_type](read_labels(source), source.labelling)
+    if pairs := look_alikes(names):
+        some = ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:MAX_LISTED_NAMES])
+        example = json.dumps(dict([pairs[0]]), ensure_ascii=False)
+        warn(
+            f"download: warning: names of labels that look alike: {some}{', ...' if pairs[MAX_LISTED_NAMES:] else ''}; "
+            f"they are classes of their own unless download.label_aliases says otherwise, as in {example}"
+        )
     for split in source.tables.keys() - encoded:
         rows = source.tables[split].num_rows
         shape = (rows, len(names)) if isinstance(feature, List) else (rows,)
@@ -44,6 +56,11 @@ def _encode_classes(splits: LabelledSplits, labelling: Labelling) -> Encoded:
     index_of, names = _name_labels(splits, labelling.label_names)
     if len(names) < 2 or len(set(names)) < len(names):
         raise BadInput(f"{splits['train'].place}: a classification needs two or more different labels, got {names}")
+    if all(map(NUMBER.fullmatch, names)) and not all(map(WHOLE_NUMBER.fullmatch, names)):
+        warn(
+            f"download: warning: the classes are numbers such as {names[0]}; if it is the number that is to be "
+            "predicted, set download.problem_type to regression"
+        )
     encoded = {split: _column(_indices(labels, index_of)) for split, labels in splits.items()}
     return ClassLabel(names=names), names, encoded
 
@@ -54,21 +71,21 @@ def _encode_numbers(splits: LabelledSplits, labelling: Labelling) -> Encoded:
     for split, labels in splits.items():
         if not is_number(labels.values.type):
             values = labels.values.to_pylist()
-            wrong = (row for row, value in enumerate(values) if not NUMBER.fullmatch(str(value).strip()))
-            row = next(wrong, 0)  # Where all look like numbers, they are texts in a file that tells the two apart.
-            raise BadInput(
-                f"{labels.place}: row {row + 1}: a regression needs numbers in its label column, "
-                f"found {str(values[row])[:40]!r}"
+            wrong = [place for place, value in enumerate(values) if not NUMBER.fullmatch(str(value).strip())]
+            wrong = wrong or [0]  # Where all look like numbers, they are texts in a file that tells the two apart.
+            labels.report(
+                labels.rows[wrong],
+                f"a regression needs numbers in its label column, found {str(values[wrong[0]])[:40]!r}",
+                "correct the label, or leave it out by download.label_aliases and download.on_unlabelled",
             )
+            continue
         # A whole number beyond 2**24 is rounded, as other numbers are; a safe cast would refuse it.
         numbers = labels.values.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
         finite = pc.is_finite(numbers)
         if not pc.all(finite).as_py():
-            row = pc.index(finite, False).as_py()
-            raise BadInput(
-                f"{labels.place}: row {row + 1}: label {labels.values[row].as_py()} is not a finite 32-bit number; "
-                "correct the row"
-            )
+            wrong = np.flatnonzero(~np.asarray(finite))
+            what = f"label {labels.values[int(wrong[0])].as_py()} is not a finite 32-bit number"
+            labels.report(labels.rows[wrong], what, "correct the row")
         encoded[split] = numbers
     return Value("float32"), [], encoded
 
@@ -82,7 +99,8 @@ def _encode_sets(splits: LabelledSplits, labelling: Labelling) -> Encoded:
     members = {split: _members(labels, labelling) for split, labels in splits.items()}
     sizes = {size for labels in splits.values() for size in pc.unique(pc.list_value_length(labels.values)).to_pylist()}
     distinct = {value for labels in members.values() for value in pc.unique(labels.values).to_pylist()}
-    if len(sizes) == 1 and max(sizes) > 1 and distinct <= {0, 1}:
+    whole = all(len(labels.values) == sum(sizes) * len(splits[split].values) for split, labels in members.items())
+    if len(sizes) == 1 and max(sizes) > 1 and distinct <= {0, 1} and whole:
         members = {split: _ones(labels, max(sizes), labelling.label_names) for split, labels in members.items()}
     if not len(members["train"].values):
         raise BadInput(f"{splits['train'].place}: every list of labels is empty; there is nothing to learn")
@@ -91,25 +109,30 @@ def _encode_sets(splits: LabelledSplits, labelling: Labelling) -> Encoded:
     for split, labels in members.items():
         indices = _indices(labels, index_of)
         _check_once(labels, indices, names)
-        matrix = np.zeros((len(splits[split].values), len(names)), dtype=np.float32)
+        matrix = np.zeros((labels.size, len(names)), dtype=np.float32)
         matrix[labels.rows, indices] = 1.0
         encoded[split] = _column(matrix)
     return List(Value("float32")), names, encoded
 
 
 def _scalars(labels: Labels, labelling: Labelling) -> Labels:
-    """Makes sure that labels are texts or whole numbers; 1.0 is taken for 1."""
+    """Makes sure that labels are texts or whole numbers; 1.0 is taken for 1, and 1.1 for a name in `label_names`."""
     values = labels.values
     wrong: Any = values.type
     if pa.types.is_floating(values.type):
         whole = pc.and_(pc.equal(values, pc.round(values)), pc.less(pc.abs(values), WHOLE_FLOATS_BELOW))
         if pc.all(whole).as_py():
             return replace(labels, values=values.cast(pa.int64()))
+        encoded = pa.chunked_array([values]) if isinstance(values, pa.Array) else values
+        encoded = encoded.combine_chunks().dictionary_encode()
+        written = list(map(as_written, encoded.dictionary.to_pylist()))
+        if set(written) <= set(labelling.label_names or ()):
+            return replace(labels, values=pa.array(written).take(encoded.indices))
         wrong = values.filter(pc.invert(whole))[0].as_py()
     if not (pa.types.is_integer(values.type) or is_text(values.type)):
         raise BadInput(
             f"{labels.place}: column {labelling.label_column!r}: a class is a text or a whole number, "
-            f"found {wrong}; check download.problem_type"
+            f"found {str(wrong)[:MAX_SHOWN_TYPE]}; check download.problem_type"
         )
     return labels
 
@@ -122,10 +145,11 @@ def _members(lists: Labels, labelling: Labelling) -> Labels:
             "download.label_delimiter to split texts into lists"
         )
     rows = np.repeat(lists.rows, pc.list_value_length(lists.values).to_numpy())
-    members = Labels(pc.list_flatten(lists.values), rows, lists.place)
+    members = replace(lists, values=pc.list_flatten(lists.values), rows=rows)
     if members.values.null_count:
-        row = rows[pc.index(members.values.is_null(), True).as_py()] + 1
-        raise BadInput(f"{lists.place}: row {row}: null in the list of labels; remove it")
+        missing = np.asarray(members.values.is_null())
+        lists.report(np.unique(rows[missing]), "null in the list of labels", "remove it")
+        members = replace(members, values=members.values.filter(pa.array(~missing)), rows=rows[~missing])
     # Where all lists are empty, their labels may have the type null, which is no type of a label.
     return _scalars(members, labelling) if len(rows) else members
 
@@ -138,14 +162,13 @@ def _ones(labels: Labels, width: int, names: list[str] | None) -> Labels:
             f"{width} labels, in their order, in download.label_names"
         )
     rows, indices = np.nonzero(labels.values.to_numpy().reshape(-1, width))
-    return Labels(pa.array(names).take(pa.array(indices)), rows, labels.place)
+    return replace(labels, values=pa.array(names).take(pa.array(indices)), rows=labels.rows[::width][rows])
 
 
 def _name_labels(splits: LabelledSplits, names: list[str] | None) -> tuple[dict[Any, int], list[str]]:
     """Returns the index of each label that occurs, and the label names; those of train, sorted, where none are given.
 
-    Raises:
-        BadInput: a label is not among the names, or is never seen in train.
+    A label that is not among the names, or is never seen in train, is reported.
     """
     distinct = {split: pc.unique(labels.values).to_pylist() for split, labels in splits.items()}
     everywhere = list(dict.fromkeys(value for values in distinct.values() for value in values))
@@ -160,17 +183,32 @@ def _name_labels(splits: LabelledSplits, names: list[str] | None) -> tuple[dict[
     # A class without an example in train cannot be learned, and its column of the logits would stay at random.
     seen = {index_of.get(value) for value in distinct["train"]}
     for split, values in distinct.items():
-        for value in values:
-            if value in index_of and index_of[value] in seen:
-                continue
+        labels = splits[split]
+        wrong = [value for value in values if value not in index_of or index_of[value] not in seen]
+        for value in wrong[:MAX_LISTED_KINDS]:
             if value in index_of or not names_given:
-                reason = f"is never seen in train ({_some(names)}); add training rows with it or remove it here"
+                reason = f"is never seen in train ({_some(names)})"
+                remedy = "add training rows with it or remove it here"
             else:
-                reason = f"is not among download.label_names {_some(names)}; add it there or correct the row"
-            labels = splits[split]
-            row = labels.rows[pc.index(labels.values, value).as_py()] + 1
-            raise BadInput(f"{labels.place}: row {row}: label {value!r} {reason}")
-    return index_of, names
+                reason = f"is not among download.label_names {_some(names)}"
+                remedy = "add it there or correct the row"
+            if meant := next((name for name in names if name != str(value) and look_alike(name, str(value))), None):
+                alias = json.dumps({str(value): meant}, ensure_ascii=False)
+                remedy += f"; if it is {meant!r}, say so in download.label_aliases: {alias}"
+            labels.report(_rows_with(labels, [value]), f"label {value!r} {reason}", remedy)
+        if rest := wrong[MAX_LISTED_KINDS:]:  # of a column that is not the labels', say
+            labels.report(
+                _rows_with(labels, rest),
+                f"{len(rest)} other labels are unknown in the same way",
+                "check download.label_column",
+            )
+    return {value: index_of.get(value, 0) for value in everywhere}, names  # what has no index was reported
+
+
+def _rows_with(labels: Labels, values: Sequence[Any]) -> np.ndarray:
+    """Returns the rows that carry one of these labels, int64[some]."""
+    carrying = pc.is_in(labels.values, value_set=pa.array(values, labels.values.type))
+    return np.unique(labels.rows[np.asarray(carrying)])
 
 
 def _some(names: Sequence[str]) -> str:
@@ -190,10 +228,11 @@ def _check_once(labels: Labels, indices: np.ndarray, names: Sequence[str]) -> No
     """Refuses a row that names a label, of those in `indices`, int64[labels], more than once."""
     _, first = np.unique(labels.rows * len(names) + indices, return_index=True)
     if len(first) < len(indices):
-        again = np.setdiff1d(np.arange(len(indices)), first)[0]
-        raise BadInput(
-            f"{labels.place}: row {labels.rows[again] + 1}: label {names[indices[again]]!r} is in the list twice; "
-            "name each label once (or give every list a 0 or a 1 for each of download.label_names)"
+        again = np.setdiff1d(np.arange(len(indices)), first)
+        labels.report(
+            np.unique(labels.rows[again]),
+            f"label {names[indices[again[0]]]!r} is in the list twice",
+            "name each label once (or give every list a 0 or a 1 for each of download.label_names)",
         )
 
 

@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,28 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from stages.download.quotes import check_quotes
 from stages.download.source import BATCH_ROWS, Labelling
 from stages.download.stored_labels import decode_labels, stored_feature
 from stages.shared.runtime.errors import BadInput
 
+# How files begin that are something else than their names say -> what they are, and what to do.
+BEGINNINGS = {
+    b"\x1f\x8b": "it is compressed with gzip; let its name end in .gz, or unpack it",
+    b"PK\x03\x04": "it is a zip archive, as .xlsx files are; unpack it, or save the sheet as csv (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "it is a file of an old Excel; save the sheet as csv (UTF-8)",
+    b"BZh91AY": "it is compressed with bzip2; unpack it",
+    b"\xfd7zXZ": "it is compressed with xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "it is compressed with zstandard; unpack it",
+    b"PAR1": "it is a parquet file; let its name end in .parquet",
+    b"ARROW1": "it is an Arrow file; let its name end in .arrow",
+    b"\xff\xfe": "the text is UTF-16, not UTF-8; save it as UTF-8",
+    b"\xfe\xff": "the text is UTF-16, not UTF-8; save it as UTF-8",
+}
+LOOKED_AT_BYTES = 2**12
+MANY_NULS = 8  # In UTF-16 without its mark, more than an eighth of the bytes are NUL, unless it is all Chinese or so.
 MAX_LINE_BYTES = 2**24  # A line is in memory whole, as JSON several times over.
+TOO_LONG = f"a line is longer than {MAX_LINE_BYTES // 2**20} MiB, the limit for a row; shorten it, or use .parquet"
 CSV_BLOCK_BYTES = MAX_LINE_BYTES  # A csv file is parsed in blocks of this size, and none of its rows may be longer.
 FORMAT = re.compile(r".*\.(?:(csv|tsv|jsonl)(?:\.gz)?|(parquet|arrow))")
 KNOWN_FORMATS = "csv|tsv|jsonl|parquet|arrow"
@@ -67,8 +85,10 @@ def in_one_line(file: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error) as error:
-        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
+        if isinstance(error, UnicodeDecodeError) or "invalid utf8" in str(error).lower():
             raise BadInput(f"{file}: the text is not UTF-8; save it as UTF-8") from None
+        if "straddling object" in str(error):
+            raise BadInput(f"{file}: {TOO_LONG}") from None
         raise BadInput(f"{file}: cannot be read as {file_format(file)}: {' '.join(str(error).split())}") from None
 
 
@@ -88,14 +108,31 @@ def _read_delimited(file: Path, split: str, labelling: Labelling) -> Batches:
         yield from reader
 
 
+@lru_cache(maxsize=1024)
+def _check_rows(file: Path, size: int, time: int) -> None:
+    """Checks lines and quotes of a csv or tsv file, once while it stays the same: `score` reads it often."""
+    check_beginning(file, str(file))
+    check_lines(file, str(file))
+    if file_format(file) == "csv":
+        check_file_quotes(file, str(file), b",")
+
+
+def check_file_quotes(file: Path, place: str, delimiter: bytes) -> None:
+    """Makes sure that each quoted cell of a file ends with its closing quote (see `check_quotes`)."""
+    with _opener(file)(file, "rb") as stream:
+        check_quotes(stream, place, delimiter, MAX_LINE_BYTES)
+
+
 def header_of(file: Path) -> list[str]:
     """Returns the names in the first line of a csv or tsv file.
 
     Raises:
-        BadInput: it is empty.
+        BadInput: it is empty, something else than its name says, or has an open quote or a line that is too long.
     """
-    if file.stat().st_size == 0:
+    facts = file.stat()
+    if facts.st_size == 0:
         raise BadInput(f"{file}: the file is empty; expected a header line and rows")
+    _check_rows(file, facts.st_size, facts.st_mtime_ns)
     with _open_delimited(file) as header:
         return list(header.schema.names)
 
@@ -126,6 +163,21 @@ def _read_jsonl(file: Path, split: str, labelling: Labelling) -> Batches:
         labelling.columns_of(list(names), split, str(file))
 
 
+def check_beginning(file: Path, place: str) -> None:
+    """Makes sure that a file of lines is text in UTF-8, by how it begins.
+
+    Raises:
+        BadInput: it is something else.
+    """
+    with _opener(file)(file, "rb") as stream:
+        first = stream.read(LOOKED_AT_BYTES)
+    for beginning, words in BEGINNINGS.items():
+        if first.startswith(beginning):
+            raise BadInput(f"{place}: {words}")
+    if first.count(b"\0") > len(first) / MANY_NULS:
+        raise BadInput(f"{place}: the text is not UTF-8, but perhaps UTF-16, as it has NUL bytes; save it as UTF-8")
+
+
 def check_lines(file: Path, place: str) -> None:
     """Makes sure that no line of a file of lines is too long to be read; files of other formats have none.
 
@@ -140,10 +192,7 @@ def check_lines(file: Path, place: str) -> None:
             first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
             length += len(chunk) if first < 0 else first
             if length > MAX_LINE_BYTES:
-                most = f"{MAX_LINE_BYTES // 2**20} MiB"
-                raise BadInput(
-                    f"{place}: a line is longer than {most}, the limit for a row; shorten it, or use .parquet"
-                )
+                raise BadInput(f"{place}: {TOO_LONG}")
             if last >= 0:
                 length = len(chunk) - last - 1
 
@@ -158,6 +207,7 @@ def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         BadInput: a line is too long, or holds no object.
     """
+    check_beginning(file, str(file))
     check_lines(file, str(file))
     with _opener(file)(file, "rt", encoding="utf-8-sig") as lines:  # Some editors begin a file with a byte order mark.
         for line in filter(str.strip, lines):
@@ -207,14 +257,27 @@ def open_typed(file: Path) -> Iterator[tuple[pa.Schema, Callable[[list[str]], It
     """
     if file_format(file) == "parquet":
         with pyarrow.parquet.ParquetFile(file) as parquet:
-            yield parquet.schema_arrow, lambda columns: parquet.iter_batches(BATCH_ROWS, columns=columns)
+            yield (
+                parquet.schema_arrow,
+                lambda columns: map(_whole, parquet.iter_batches(BATCH_ROWS, columns=columns)),
+            )
         return
     with pa.memory_map(str(file)) as mapped:
         is_file = mapped.read(6) == b"ARROW1"
         mapped.seek(0)
         arrow = pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)
         batches = map(arrow.get_batch, range(arrow.num_record_batches)) if is_file else arrow
-        yield arrow.schema, lambda columns: batches
+        yield arrow.schema, lambda columns: map(_whole, batches)
+
+
+def _whole(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns a batch whose texts are UTF-8, which the program that wrote it may not have made sure of.
+
+    Raises:
+        pyarrow.ArrowInvalid: one is not.
+    """
+    batch.validate(full=True)
+    return batch
 
 
 def plain(column: pa.Array) -> pa.Array:

@@ -32,6 +32,8 @@ from stages.shared.runtime.publish import publish
 from stages.shared.runtime.rank import rank, world_size
 from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.splits import load_splits
+from stages.shared.task.cells import csv_line
+from stages.shared.task.kept_columns import ID
 from stages.shared.task.task import read_task
 
 LAUNCHER = ElasticLauncher(lambda p, execution: execution.predict_processes)
@@ -57,6 +59,8 @@ class PredictFiles:
 
 def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None:
     """Writes `logits.npy`, float32[examples, columns], and `labels.npy` for every split but train, in its order.
+
+    Where rows have ids, `ids.csv` has one for each row of the two.
 
     Several processes share the batches; which of them computes a batch changes no byte.
 
@@ -91,6 +95,8 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             folder = predictions / name
             folder.mkdir(parents=True)
             np.save(folder / "labels.npy", label_array(split))
+            if ID in split.column_names:
+                write_ids(folder / "ids.csv", split[ID])
             wholes[name] = open_logits(folder / "logits.npy", len(split), columns)
             with progress(f"predict {name}", sum(map(len, shares[name][0]))) as bar:
                 for rows, logits in compute(split, shares[name][0]):
@@ -153,6 +159,13 @@ def label_array(split: Dataset) -> np.ndarray:
     """Returns int64[examples] for classes, float32[examples, ...] otherwise."""
     labels = np.asarray(split.with_format("numpy")["label"][:])
     return labels.astype(np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32)
+
+
+def write_ids(file: Path, ids: Iterable[str]) -> None:
+    """Writes the ids of a split's rows, in the order of its logits."""
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(csv_line([ID]))
+        stream.writelines(csv_line([one]) for one in ids)
 
 
 def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:

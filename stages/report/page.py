@@ -27,6 +27,7 @@ from stages.report.slices import Slicing, slice_split
 from stages.report.suspects import Suspects
 from stages.report.texts import Piece, mark_differences, show
 from stages.shared.statistics.labels import Ends, LabelScore, label_scores, with_intervals
+from stages.shared.task.kept_columns import ID
 from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
 
@@ -80,6 +81,7 @@ class Mistake:
     actual: str
     predicted: str
     score: float
+    id: str | None = None  # of download.id_column
 
 
 @dataclass(frozen=True)
@@ -243,9 +245,11 @@ def mistakes_of(task: Task, answers: Answers, rows: Dataset, count: int) -> list
     """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
     chosen = answers.mistakes(count).tolist()
     mistakes = []
-    for index, texts in zip(chosen, texts_of(rows, chosen), strict=True):
+    names = rows[chosen].get(ID, [None] * len(chosen))
+    for index, name, texts in zip(chosen, names, texts_of(rows, chosen), strict=True):
         actual, predicted = (task.say(values[index]) for values in (answers.labels, answers.predicted))
-        mistakes.append(Mistake(index + 1, texts, actual, predicted, float(answers.certainty[index])))
+        shown_id = None if name is None else show(name)
+        mistakes.append(Mistake(index + 1, texts, actual, predicted, float(answers.certainty[index]), shown_id))
     return mistakes
 
 

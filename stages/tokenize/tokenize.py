@@ -126,10 +126,10 @@ def token_features(names: list[str], raw: Features) -> Features:
     """Returns the columns of the tokenized rows; token types are 0 or 1: a byte each, where the default takes eight.
 
     Args:
-        raw: the columns of the texts, whose `label` and `idx` are kept where they have them.
+        raw: the columns of the texts, whose `label`, `idx` and `id` are kept where they have them.
     """
     types = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
-    kept = {name: raw[name] for name in ("label", "idx") if name in raw}
+    kept = {name: raw[name] for name in ("label", "idx", "id") if name in raw}
     return Features({name: types[name] for name in names} | kept | {"length": Value("int32")})
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import sys
 import warnings
@@ -30,6 +31,7 @@ from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.runtime.rank import rank
 from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.splits import LIMIT_FILE, load_splits
+from stages.shared.runtime.terminal import warn
 from stages.shared.task.asked import check_asked
 from stages.shared.task.metrics import check_metrics
 from stages.shared.task.task import Task, read_task
@@ -95,6 +97,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     check_metrics(task)
     splits = load_splits(files.tokenized)
     check_asked(files.params, task, splits)
+    check_warm_up(p, len(splits["train"]))
     validation = next(name for name in splits if name.startswith("validation"))
     facts = environment(device, p.arithmetic, p.threads)
     same_everywhere(facts | {"train": asdict(p)})
@@ -172,6 +175,29 @@ def divide(p: TrainParams) -> tuple[int, int]:
             f"{p.device_batch_size}"
         )
     return device_batch_size, share_of_step // device_batch_size
+
+
+def check_warm_up(p: TrainParams, examples: int) -> None:
+    """Makes sure that the learning rate is reached: a warm-up longer than the training stays below it, unsaid.
+
+    Raises:
+        BadInput: it is not.
+    """
+    steps_per_epoch = math.ceil(examples / p.batch_size)
+    steps = p.epochs * steps_per_epoch
+    warm_up = int(p.warmup_steps) if p.warmup_steps >= 1 else math.ceil(steps * p.warmup_steps)
+    if p.lr_scheduler_type == "constant":
+        if warm_up and rank() == 0:
+            warn(
+                "train: warning: train.warmup_steps does nothing with train.lr_scheduler_type constant; for a warm-up "
+                "choose constant_with_warmup"
+            )
+    elif warm_up >= steps:
+        raise BadInput(
+            f"params.yaml: train.warmup_steps: a warm-up of {warm_up} steps, but the whole training has {steps} "
+            f"({p.epochs} epochs of {steps_per_epoch}), so the learning rate would never be reached; lower it, or "
+            "train longer"
+        )
 
 
 def same_everywhere(facts: Mapping[str, Any]) -> None:

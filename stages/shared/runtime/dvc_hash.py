@@ -38,6 +38,11 @@ def dvc_hash(path: Path) -> str:
     return f"{hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
+def listed_files(folder: Path) -> set[str]:
+    """Returns the names, in a folder, of the files that its hash is about: a change of any other one goes unseen."""
+    return set(_files(Path(os.path.abspath(folder))))  # noqa: PTH100  (resolve() would follow links)
+
+
 def _md5(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -76,9 +76,17 @@ def fill(schema: type[Params], values: Mapping[Any, Any], place: str) -> Params:
     try:
         return schema(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in (place, *first["loc"]))
+        first, *others = error.errors()
+        alternatives = [other for other in others if other["loc"][:1] == first["loc"][:1]]
+        if alternatives and first["loc"][1:2] != alternatives[-1]["loc"][1:2] and "[" in str(alternatives[-1]["loc"]):
+            raise BadInput(f"{place}.{first['loc'][0]}: {_alternatives(values[first['loc'][0]])}") from None
+        key = ".".join(str(part) for part in (place, *first["loc"]) if part != "[key]")
         raise BadInput(f"{key}: {_expectation(first, schema)}") from None
+
+
+def _alternatives(value: Any) -> str:
+    """Says what was expected of a key that takes one name or a list of them."""
+    return f"must be a string or a list of strings, got {value!r}"
 
 
 def _names(schema: type[Any]) -> list[str]:

@@ -3,21 +3,25 @@
 import fcntl
 import gc
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
+from stages.shared.runtime.last_results import bring_back_results, keep_results
 from stages.shared.runtime.made_from import describe_inputs, publish_record
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.parent import die_with_parent
 from stages.shared.runtime.publish import is_full_disk, write_json
 from stages.shared.runtime.rank import is_worker, rank, record
 from stages.shared.runtime.sections import check_sections
-from stages.shared.runtime.snapshot import refuse_changes, snapshot
+from stages.shared.runtime.snapshot import refuse_absent, refuse_changes, snapshot
 from stages.shared.runtime.terminal import warn
 
 # What no result depends on, such as the checkpoints of an unfinished training. Programs that run the stages in a folder
@@ -54,15 +58,16 @@ def run_stage(
         SystemExit: 1 for bad input or a full disk, 130 for Ctrl-C; each with one line on stderr and no traceback.
     """
     name = story.__name__
-    with program(name):
+    with program(name), results_kept(name):
         # before anything is read: what the stage works with is then what is compared at its end
         inputs = snapshot(name) if rank() == 0 else {}
         p, execution = read_params(name, schema), read_params("execution", Execution)
         if rank() == 0:
             check_sections()
+            refuse_absent(name)
         if launcher is not None and launcher.start(name, p, execution):
             return
-        with alone(name, inputs):
+        with alone(name, inputs), whole_inputs(name, files):
             story(p, execution, files)
         if launcher is not None:
             launcher.meet()  # no process reports success before rank 0 has published
@@ -78,6 +83,9 @@ def program(name: str) -> Iterator[None]:
         _end(name, 1, str(error))
     except KeyboardInterrupt:
         _end(name, 130, "interrupted; run `dvc repro` again")
+    except BrokenPipeError:  # whoever read what the stage says has gone, as `| head` does: it ends without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except Exception as error:
         if not is_full_disk(error, SCRATCH):
             if is_worker():
@@ -86,6 +94,37 @@ def program(name: str) -> Iterator[None]:
         _end(name, 1, "the disk is full; free some space and run `dvc repro` again")
     finally:
         gc.freeze()  # nothing is searched for garbage on the way out, which takes seconds after a training
+
+
+@contextmanager
+def results_kept(name: str) -> Iterator[None]:
+    """Brings back the metrics of the last run that succeeded if this one fails, in whatever way it can still say so."""
+    try:
+        yield
+    except BaseException:
+        if rank() == 0:
+            bring_back_results(name)
+        raise
+
+
+@contextmanager
+def whole_inputs(name: str, files: Any) -> Iterator[None]:
+    """Says in one line which file a stage misses in what it reads.
+
+    Args:
+        files: the stage's dataclass of paths.
+
+    Raises:
+        BadInput: one is missing.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        paths = [str(getattr(files, field.name)) for field in fields(files)]
+        missing = str(error.filename or error)
+        if not any(path in missing for path in paths):
+            raise
+        raise BadInput(f"{missing}: not there; `dvc repro {name}` makes what it reads anew") from None
 
 
 @contextmanager
@@ -104,6 +143,7 @@ def alone(name: str, inputs: Mapping[str, Any]) -> Iterator[None]:
         yield
         refuse_changes(inputs, snapshot(name))  # what was hashed is what was read
         publish_record(name, made_from)
+        keep_results(name)
         write_json(SCRATCH / f"{name}.seconds.json", round(time.monotonic() - start, 1))
 
 

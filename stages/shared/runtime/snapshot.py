@@ -1,6 +1,7 @@
 """Detects an input that changes while its stage runs: DVC hashes deps afterwards and would record the new content."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Declaration:
     params: dict[str, Any]  # section -> what it holds
     deps: list[str]
     outs: list[str]  # metrics and plots too
+    small_outs: list[str]  # those of them that Git keeps
 
 
 def declaration(stage: str) -> Declaration | None:
@@ -36,9 +38,45 @@ def declaration(stage: str) -> Declaration | None:
             {section: params[section] for section in entry.get("params", [])},
             [_resolve(dep, params) for dep in entry.get("deps", [])],
             [_resolve(out if isinstance(out, str) else next(iter(out)), params) for out in outs],
+            [_resolve(path, params) for out in outs if isinstance(out, dict) for path in out if _in_git(out[path])],
         )
     except (OSError, YAMLError, KeyError, TypeError, AttributeError):
         return None
+
+
+def refuse_absent(stage: str) -> None:
+    """Makes sure that what other stages make is there: `dvc repro` sees to it, whoever runs a stage by hand may not.
+
+    Raises:
+        BadInput: it is not.
+    """
+    declared = declaration(stage)
+    if declared is None:
+        return
+    for path in declared.deps:
+        found = None if Path(path).exists() else made_at(Path(path))
+        if found is not None:
+            raise BadInput(f"{path}: not there; {found[0]} makes it: `dvc repro {stage}` runs what is missing first")
+
+
+def made_at(path: Path) -> tuple[str, str] | None:
+    """Returns the stage, and its output, that is a file or folder, holds it or lies in it; None where none does."""
+    place = _in_project(path)
+    try:
+        stages = list(parsed(DAG_FILE.read_bytes())["stages"])
+    except (OSError, YAMLError, KeyError, TypeError):
+        return None
+    for stage in stages:
+        declared = declaration(stage)
+        for out in map(Path, declared.outs if declared is not None else ()):
+            if place.is_relative_to(out) or out.is_relative_to(place):
+                return str(stage), str(out)
+    return None
+
+
+def _in_project(path: Path) -> Path:
+    """Returns a path as dvc.yaml would write it."""
+    return Path(os.path.relpath(path)) if Path(os.path.abspath(path)).is_relative_to(Path.cwd()) else path  # noqa: PTH100  (resolve() would follow links)
 
 
 def snapshot(stage: str) -> dict[str, Any]:
@@ -79,6 +117,10 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         raise BadInput(
             f"{', '.join(changed)} changed while the stage ran, so its output matches no version; run `dvc repro` again"
         )
+
+
+def _in_git(options: Any) -> bool:
+    return isinstance(options, dict) and options.get("cache") is False
 
 
 def _resolve(path: str, params: Any) -> str:

@@ -6,6 +6,7 @@ Every stage and check prints by the functions below, and by nothing else.
 import re
 import sys
 import unicodedata
+from typing import TextIO
 
 # Control characters, those that turn the direction of a line, halves of characters, ends of lines and paragraphs.
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -31,9 +32,15 @@ def visible(text: str, keep: str = "") -> str:
 
 def say(text: str) -> None:
     """Prints an answer to stdout; its line feeds are ours, and what of the data stands in it is `visible` before."""
-    print(visible(text, keep="\n"), flush=True)
+    print(encodable(visible(text, keep="\n"), sys.stdout), flush=True)
 
 
 def warn(line: str) -> None:
     """Prints one line to stderr, whatever is in it."""
-    print(visible(line), file=sys.stderr, flush=True)
+    print(encodable(visible(line), sys.stderr), file=sys.stderr, flush=True)
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Writes out the characters that a stream's encoding lacks, as \\u0416: a terminal may know Latin letters alone."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -56,6 +56,7 @@ class Flip:
     new: str
     kind: str  # right -> wrong, ...
     confidence: float  # the new model's, in its prediction
+    id: str | None = None  # of download.id_column
 
 
 @dataclass(frozen=True)
@@ -259,11 +260,14 @@ def flip_kinds(pair: PairedPredictions) -> np.ndarray:
     return np.where(changed, kinds, "")
 
 
-def list_flips(pair: PairedPredictions, rows: list[tuple[str, str | None]], most: int) -> list[Flip]:
+def list_flips(
+    pair: PairedPredictions, rows: list[tuple[str, str | None]], most: int, ids: Sequence[str] | None = None
+) -> list[Flip]:
     """Returns the flips of which the new model is surest.
 
     Args:
         rows: the text, or the two, of each example.
+        ids: of each example; None where rows have none.
     """
     task, kinds = pair.task, flip_kinds(pair)
     olds, news = task.problem.predict(pair.before), task.problem.predict(pair.after)
@@ -274,5 +278,7 @@ def list_flips(pair: PairedPredictions, rows: list[tuple[str, str | None]], most
     flips = []
     for i in chosen:
         label, old, new = (task.say(array[i]) for array in (pair.labels, olds, news))
-        flips.append(Flip(i + 1, *rows[i], label, old, new, str(kinds[i]), float(confidence[i])))
+        flips.append(
+            Flip(i + 1, *rows[i], label, old, new, str(kinds[i]), float(confidence[i]), ids[i] if ids else None)
+        )
     return flips

@@ -1,5 +1,6 @@
-"""The columns of data/raw that come from `download.keep_columns`, by their names in the data."""
+"""The columns of data/raw that come from `download.keep_columns` and `download.id_column`."""
 
+ID = "id"  # the column of data/raw that `download.id_column` makes; without it there is none
 PREFIX = "kept:"  # no column of the data can pass for one of ours
 
 
