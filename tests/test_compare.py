@@ -146,7 +146,8 @@ def test_a_label_to_compare_that_is_not_there_is_one_line(
 ) -> None:
     branch(predicted, "better", LABELS, logits_of(LABELS, range(10)))
     per_class(predicted, "[maybe]")
-    assert "params.yaml: evaluate.per_class: no label 'maybe'; the labels are no, yes" in refusal(capsys, "main")
+    expected = "params.yaml: evaluate.per_class: no label 'maybe'; the labels are no, yes"
+    assert expected in refusal(capsys, "main", "better")
 
 
 def test_a_logit_that_is_not_finite_is_refused(predicted: Project, capsys: pytest.CaptureFixture[str]) -> None:
