@@ -5,8 +5,9 @@
 Each row is judged by the model of the fold that it was held out of. The folds are those of `checks.folds`: they are
 trained if they are not there yet. The method is confident learning (stages/report/suspects.py): a label is suspect if
 the model is confident of another one. `--out` writes the suspects as a csv, the worst first, and with `--all` every
-row, suspects first. Its columns: `row` (in train, from 1), the texts, `label`, `suggested_label`, `quality` (of the
-label: 0 is wrong for sure, 1 is right for sure), `suspect`, and those of download.keep_columns.
+row, suspects first. Its columns: `row` (in train, from 1), `id` if the data have one, the texts, `label`,
+`suggested_label`, `quality` (of the label: 0 is wrong for sure, 1 is right for sure), `suspect`, and those of
+download.keep_columns.
 A csv that people open in a spreadsheet: a text that would be a formula there has an apostrophe before it.
 Exit status: 0 with an answer; 2 with one line on stderr if there is none; 130 for Ctrl-C.
 """
@@ -28,6 +29,7 @@ from stages.shared.runtime.terminal import say, visible, warn
 from stages.shared.task.cells import csv_line
 
 SHOWN, CHARACTERS = 10, 80  # rows in the terminal, and of their texts
+ID = "id"  # a column of data/raw: what the data's owner calls a row
 NO_NUMBERS = "a regression has no labels to be suspect: confident learning is for classes"
 
 
@@ -36,6 +38,7 @@ class SuspectLabel:
     """One row whose label is in doubt."""
 
     row: int  # in train, from 1
+    id: str | None  # of the data's own column of ids, if data/raw has it
     texts: list[str]
     label: str
     suggested_label: str
@@ -57,21 +60,29 @@ def row_of(found: OutOfFold, judged: Suspects, place: int) -> SuspectLabel:
     """Returns one row in words."""
     texts = [found.rows[name][place].as_py() for name in ("text", "text_pair") if name in found.rows.column_names]
     label, suggested = (found.task.say(values[place]) for values in (found.labels, judged.suggested))
-    return SuspectLabel(int(found.idx[place]) + 1, texts, label, suggested, float(judged.quality[place]))
+    own = found.rows[ID][place].as_py() if ID in found.rows.column_names else None
+    return SuspectLabel(int(found.idx[place]) + 1, own, texts, label, suggested, float(judged.quality[place]))
 
 
 def csv_rows(found: OutOfFold, judged: Suspects, everything: bool) -> Iterator[list[Any]]:
     """Yields the header and the rows of the csv."""
     texts = [name for name in ("text", "text_pair") if name in found.rows.column_names]
     kept = kept_columns(found.rows)
-    header = ["row", *texts, "label", "suggested_label", "quality", "suspect"]
+    ids = [name for name in (ID,) if name in found.rows.column_names]
+    header = ["row", *ids, *texts, "label", "suggested_label", "quality", "suspect"]
     # A kept column of a name that is taken has the name of its key before it, as in data/raw.
     yield [*header, *(name if name not in header else f"kept:{name}" for name in kept)]
     for place in judged.ranked().tolist():
         if everything or judged.suspect[place]:
             one = row_of(found, judged, place)
             answer = [one.label, one.suggested_label, f"{one.quality:.4f}", "yes" if judged.suspect[place] else "no"]
-            yield [one.row, *one.texts, *answer, *(values[place] for values in kept.values())]
+            yield [
+                one.row,
+                *([one.id] if ids else []),
+                *one.texts,
+                *answer,
+                *(values[place] for values in kept.values()),
+            ]
 
 
 def refuse_numbers(params: Mapping[str, Any]) -> None:

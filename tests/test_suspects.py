@@ -91,6 +91,24 @@ def test_of_several_labels_each_is_a_question_of_its_own() -> None:
     assert found.ranked()[0] == 3
 
 
+def test_the_suspects_are_those_of_cleanlab() -> None:
+    """Recorded with cleanlab 2.9.0: its `confident_learning` filter, its normalized margin, and for several labels its
+    exponential moving average of the self-confidence at 0.8."""
+    draws = np.random.default_rng(7)
+    true = draws.integers(0, 3, 60)
+    logits = (np.eye(3)[true] * 2 + draws.normal(size=(60, 3)) * 1.5).astype(np.float32)
+    labels = np.where(draws.random(60) < 0.15, draws.integers(0, 3, 60), true)
+    found = find_suspects(task_of("a", "b", "c"), labels, logits)
+    assert np.flatnonzero(found.suspect).tolist() == [16, 22, 24, 38, 45, 47, 48, 51, 52, 53, 56]
+    assert found.quality.sum() == pytest.approx(36.570590429812874, abs=1e-9)
+    draws = np.random.default_rng(7)
+    sets = (draws.random((40, 3)) < 0.4).astype(np.float32)
+    logits = ((2 * sets - 1) * 2 + draws.normal(size=sets.shape) * 2).astype(np.float32)
+    found = find_suspects(task_of("a", "b", "c", problem=SETS), sets, logits)
+    assert np.flatnonzero(found.suspect).tolist() == [1, 5, 14, 28, 31, 38]
+    assert found.quality.sum() == pytest.approx(25.057523290400653, abs=1e-9)
+
+
 def test_a_few_rows_at_a_time_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, logits, _ = planted()
     whole = find_suspects(task_of("a", "b", "c"), labels, logits)
@@ -101,7 +119,14 @@ def test_a_few_rows_at_a_time_give_what_all_at_once_give(monkeypatch: pytest.Mon
 
 
 def out_of_fold(texts: list[str]) -> OutOfFold:
-    rows = pa.table({"text": texts, "idx": pa.array([0, 4, 5], pa.int32()), "kept:source": ["x", "=y", "z"]})
+    rows = pa.table(
+        {
+            "id": ["t1", "-t2", "t3"],
+            "text": texts,
+            "idx": pa.array([0, 4, 5], pa.int32()),
+            "kept:source": ["x", "=y", "z"],
+        }
+    )
     labels = np.array([0, 1, 0])
     logits = logits_of([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
     return OutOfFold(
@@ -122,10 +147,10 @@ def test_annotators_get_the_suspects_first_and_no_formulas() -> None:
     judged = find_suspects(found.task, found.labels, found.logits)
     text = "".join(map(csv_line, csv_rows(found, judged, True)))
     header, first, *others = csv.reader(io.StringIO(text))
-    assert header == ["row", "text", "label", "suggested_label", "quality", "suspect", "source"]
-    assert first == ["6", "'=three\nlines", "'=no", "yes", "0.1000", "yes", "z"]
+    assert header == ["row", "id", "text", "label", "suggested_label", "quality", "suspect", "source"]
+    assert first == ["6", "t3", "'=three\nlines", "'=no", "yes", "0.1000", "yes", "z"]
     assert [row[0] for row in others] == ["1", "5"] and [row[-2] for row in others] == ["no", "no"]
-    assert others[1][-1] == "'=y"
+    assert others[1][-1] == "'=y" and others[1][1] == "'-t2"
     assert len(list(csv_rows(found, judged, False))) == 2
     assert row_of(found, judged, 2).texts == ["=three\nlines"]
 

@@ -243,36 +243,32 @@ def matrix_of(task: Task, answers: Answers) -> Matrix:
 
 def mistakes_of(task: Task, answers: Answers, rows: Dataset, count: int) -> list[Mistake]:
     """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
-    chosen = answers.mistakes(count).tolist()
+    chosen = answers.mistakes(count)
+    found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
+    columns = [found[name] for name in ("text", "text_pair") if name in found]
     mistakes = []
-    names = rows[chosen].get(ID, [None] * len(chosen))
-    for index, name, texts in zip(chosen, names, texts_of(rows, chosen), strict=True):
+    for index, name, *row in zip(chosen.tolist(), found.get(ID, [None] * len(chosen)), *columns, strict=True):
+        shown = [show(text) for text in row]
+        pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
         actual, predicted = (task.say(values[index]) for values in (answers.labels, answers.predicted))
         shown_id = None if name is None else show(name)
-        mistakes.append(Mistake(index + 1, texts, actual, predicted, float(answers.certainty[index]), shown_id))
+        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(answers.certainty[index]), shown_id))
     return mistakes
 
 
 def describe_suspects(task: Task, answers: Answers, rows: Dataset, suspects: Suspects) -> SuspectSection:
-    """Fetches the texts of the most suspect labels."""
+    """Fetches the texts of the most suspect labels, the words that differ within a pair marked."""
     count = int(suspects.suspect.sum())
     chosen = suspects.ranked()[: min(count, SUSPECTS_SHOWN)].tolist()
-    worst = []
-    for index, texts in zip(chosen, texts_of(rows, chosen), strict=True):
-        label, suggested = (task.say(values[index]) for values in (answers.labels, suspects.suggested))
-        worst.append(Doubt(index + 1, texts, label, suggested, float(suspects.quality[index])))
-    return SuspectSection(count, worst)
-
-
-def texts_of(rows: Dataset, chosen: list[int]) -> list[list[list[Piece]]]:
-    """Returns the text, or the two with the words marked that differ, of each chosen row."""
-    found = rows[chosen]  # these rows alone: pyarrow's own `take` would copy every text of the split
+    found = rows[chosen]  # these rows alone, as above
     columns = [found[name] for name in ("text", "text_pair") if name in found]
-    pieces = []
-    for row in zip(*columns, strict=True):
+    worst = []
+    for index, *row in zip(chosen, *columns, strict=True):
         shown = [show(text) for text in row]
-        pieces.append(list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]])
-    return pieces
+        pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
+        label, suggested = (task.say(values[index]) for values in (answers.labels, suspects.suggested))
+        worst.append(Doubt(index + 1, pieces, label, suggested, float(suspects.quality[index])))
+    return SuspectSection(count, worst)
 
 
 def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path) -> str:
