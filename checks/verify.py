@@ -169,11 +169,11 @@ def clean_clone(revision: Revision, by_hash: bool = False) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         whole = Path(folder) / "project"
-        inside = git(revision.root, "rev-parse", "--show-prefix") or ""  # the project may be part of a repository
+        folder_in_git = git(revision.root, "rev-parse", "--show-prefix") or ""  # it may be a part of the repository
         top = git(revision.root, "rev-parse", "--show-toplevel") or str(revision.root)
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", top, str(whole)], check=True)
         subprocess.run(["git", "checkout", "--quiet", "--detach", str(revision.commit)], cwd=whole, check=True)
-        clone = whole / inside
+        clone = whole / folder_in_git
         params = read_sections(clone, "download")
         added = added_data(clone)
         for name in (str(params["download"].get(key)) for key in ("dataset_files", "checkpoint_files")):

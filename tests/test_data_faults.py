@@ -126,6 +126,9 @@ CASES = {
         both(csv_with("one,x,Billing", "two,x,login", "three,x,biling"), "a,b,y\nfour,x,login\n"),
         {"label_names": ["Billing", "login"]},
     ),
+    "a label is in validation alone": Case(
+        both(csv_with("one,x,p", "two,x,q"), "a,b,y\nthree,x,r\n"), {"label_names": None}
+    ),
     "labels are missing in lists": Case(
         lambda folder: [
             write_jsonl(folder / f"{split}.jsonl", [("x", split, ["p", None]), ("u", "v", ["q"])])

@@ -117,4 +117,4 @@ def test_a_packed_layer_is_within_the_rounding_of_bf16_for_any_number_of_rows() 
 
 def test_the_ids_of_rows_stand_beside_their_logits(tmp_path: Path) -> None:
     write_ids(tmp_path / "ids.csv", ["007", "=1+1", 'a "b", c', ""])
-    assert (tmp_path / "ids.csv").read_bytes() == b'id\r\n007\r\n\'=1+1\r\n"a ""b"", c"\r\n""\r\n'
+    assert (tmp_path / "ids.csv").read_bytes() == b'id\n007\n\'=1+1\n"a ""b"", c"\n""\n'

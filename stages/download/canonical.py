@@ -29,9 +29,9 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
     """
     labelling = source.labelling
     texts = {split: joined_texts(table, labelling, source.places[split]) for split, table in source.tables.items()}
-    for split, columns in texts.items():
-        for names, column in zip(labelling.texts, columns, strict=True):
-            where = f"column{'s' if names[1:] else ''} {' and '.join(map(repr, names))}"
+    for split, joined in texts.items():
+        for origins, column in zip(labelling.texts, joined, strict=True):
+            where = f"column{'s' if origins[1:] else ''} {' and '.join(map(repr, origins))}"
             remedy = "fill it in or remove the row, or set download.on_empty to drop"
             source.report(split, np.flatnonzero(column.is_null()), f"no text in {where}", remedy)
     try:
@@ -44,7 +44,7 @@ def canonical_splits(source: Source) -> tuple[dict[str, Dataset], list[str]]:
     source.refuse()
     splits = {}
     for split, table in source.tables.items():
-        columns = dict(zip(("text", "text_pair"), texts[split], strict=False))
+        columns: dict[str, Any] = dict(zip(("text", "text_pair"), texts[split], strict=False))
         features = Features({name: Value("string") for name in columns} | {"label": feature, "idx": Value("int32")})
         columns |= {"label": labels[split], "idx": _idx_column(table, source.numbers.get(split))}
         for name, column in ((GROUP, groups), (ID, ids)):

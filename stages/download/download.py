@@ -46,8 +46,8 @@ class DownloadParams:
     label_names: list[str] | None  # None: learned from the train split, sorted
     label_delimiter: Annotated[str, Field(min_length=1)] | None  # between the labels of a multi-label row
     label_aliases: dict[str, str | None] | None  # a label as it is written -> what is meant; None: that it is none
-    id_column: Annotated[str, Field(min_length=1)] | None  # what the user calls a row; the model never sees it
     group_column: Annotated[str, Field(min_length=1)] | None  # None: every row is on its own
+    id_column: Annotated[str, Field(min_length=1)] | None  # what the user calls a row; the model never sees it
     keep_columns: list[str]  # beside the texts, for slices of the results
     metrics: Annotated[list[MetricName], Field(min_length=1)]  # the first one selects the checkpoint
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None  # of the train split's examples

@@ -83,9 +83,9 @@ def _encode_numbers(splits: LabelledSplits, labelling: Labelling) -> Encoded:
         numbers = labels.values.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
         finite = pc.is_finite(numbers)
         if not pc.all(finite).as_py():
-            wrong = np.flatnonzero(~np.asarray(finite))
-            what = f"label {labels.values[int(wrong[0])].as_py()} is not a finite 32-bit number"
-            labels.report(labels.rows[wrong], what, "correct the row")
+            beyond = np.flatnonzero(~np.asarray(finite))
+            what = f"label {labels.values[int(beyond[0])].as_py()} is not a finite 32-bit number"
+            labels.report(labels.rows[beyond], what, "correct the row")
         encoded[split] = numbers
     return Value("float32"), [], encoded
 

@@ -8,7 +8,7 @@ MAX_LISTED_KINDS = 20
 
 
 @dataclass(frozen=True)
-class Problem:
+class RowFault:
     """Something that is wrong with some rows of a split."""
 
     split: str
@@ -32,7 +32,7 @@ def rows_in_words(named: Sequence[str], count: int) -> str:
     return f"rows {', '.join(most)} and {last}"
 
 
-def problems_in_words(problems: Sequence[Problem]) -> str:
+def problems_in_words(problems: Sequence[RowFault]) -> str:
     """Says all problems; of many kinds, the first ones."""
     if len(problems) == 1:
         return problems[0].message

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from stages.download.problems import MAX_LISTED_ROWS, Problem, problems_in_words
+from stages.download.problems import MAX_LISTED_ROWS, RowFault, problems_in_words
 from stages.shared.runtime.errors import BadInput
 from stages.shared.task.task import ProblemType
 
@@ -88,7 +88,7 @@ class Source:
     # Split name -> int64[rows]: the number of each row in its files, from 0; of a split that lost none, nothing.
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
     headers: Mapping[str, np.ndarray] = field(default_factory=dict)  # split -> int64[some]: rows that are no examples
-    problems: list[Problem] = field(default_factory=list)  # what `report` was told of
+    problems: list[RowFault] = field(default_factory=list)  # what `report` was told of
 
     def report(self, split: str, rows: Any, what: str, remedy: str) -> None:
         """Notes something that is wrong with rows of a split; `refuse` says it, with all else that is wrong.
@@ -98,7 +98,7 @@ class Source:
         """
         rows = np.setdiff1d(np.asarray(rows, dtype=np.int64), self.headers.get(split, ())).tolist()
         if rows:
-            self.problems.append(Problem(split, self.places[split], rows, what, remedy, self._named(split, rows)))
+            self.problems.append(RowFault(split, self.places[split], rows, what, remedy, self._named(split, rows)))
 
     def refuse(self) -> None:
         """Says all that was reported.

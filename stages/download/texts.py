@@ -18,10 +18,11 @@ def joined(columns: Sequence[Any]) -> Any:
     """
     if len(columns) == 1:
         return columns[0]
-    whole, missing = None, None
-    for column in columns:
+    whole: Any = None
+    missing: Any = None
+    for column in columns:  # Two are joined where neither is missing, and else the one that is there stays.
         part = pc.if_else(is_blank(column), pa.scalar(None, column.type), column)
-        both = None if whole is None else pc.binary_join_element_wise(whole, part, JOINER)  # null where one of them is
+        both: Any = None if whole is None else pc.binary_join_element_wise(whole, part, JOINER)
         whole = part if whole is None else pc.coalesce(both, whole, part)
         missing = column.is_null() if missing is None else pc.and_(missing, column.is_null())
     return pc.coalesce(whole, pc.if_else(missing, pa.scalar(None, pa.string()), ""))
