@@ -12,7 +12,6 @@ from scipy import sparse
 
 from stages.baselines.linear_model import LinearModel, fit_chosen
 from stages.baselines.tfidf import Matrix, TfIdf, count_words
-from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import PARAMS_FILE, params_dataclass, read_document, read_params
 from stages.shared.runtime.publish import publish, write_json
@@ -21,9 +20,9 @@ from stages.shared.statistics.confidence import MetricInterval, metric_intervals
 from stages.shared.statistics.paired import SplitComparison, compare_split, judged
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.statistics.swaps import PairedPredictions
-from stages.shared.task.asked import chosen_splits, no_labels
+from stages.shared.task.asked import chosen_splits
 from stages.shared.task.groups import row_groups
-from stages.shared.task.predictions import open_predictions
+from stages.shared.task.predictions import open_labelled
 from stages.shared.task.task import Task, read_task
 
 MOST_BYTES = 2**26  # of text that the TF-IDF model learns from: 64 MiB, a million short pairs
@@ -71,7 +70,7 @@ def baselines(p: BaselinesParams, execution: Execution, files: BaselinesFiles) -
     """
     task, asked = read_task(files.raw / "task.json"), read_params("evaluate", EvaluateParams, files.params)
     splits = chosen_splits(asked.splits, sorted(folder.name for folder in files.predictions.iterdir()))
-    truth = {split: read_predictions(files.predictions, split) for split in splits}
+    truth = {split: open_labelled(files.predictions, split) for split in splits}
     groups = {split: row_groups(files.raw / split, len(labels)) for split, (labels, _) in truth.items()}
     sizes = {split: len(labels) for split, (labels, _) in truth.items()}
     made = []
@@ -94,19 +93,6 @@ def baselines(p: BaselinesParams, execution: Execution, files: BaselinesFiles) -
                 "models": [describe_model(one, task) for one in made],
             },
         )
-
-
-def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Opens the labels of a split and the fine-tuned model's logits, memory-mapped.
-
-    Raises:
-        BadInput: the split has no labels, or its logits are not finite.
-    """
-    folder = predictions_dir / split
-    labels, logits = open_predictions(folder / "labels.npy", folder / "logits.npy", split)
-    if np.all(labels == -1):
-        raise BadInput(no_labels(split))
-    return labels, logits
 
 
 def of_words(task: Task, files: BaselinesFiles, sizes: Mapping[str, int]) -> Baseline:

@@ -11,11 +11,10 @@ from pydantic import Field
 from stages.calibrate.sets import fewest, fit_greatest_loss, one_of_each
 from stages.calibrate.temperature import fit_temperature
 from stages.calibrate.thresholds import fit_thresholds
-from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
-from stages.shared.task.asked import check_calibration, chosen_splits, no_labels
+from stages.shared.task.asked import check_calibration, chosen_splits
 from stages.shared.task.calibration import (
     FOLDS,
     SEED,
@@ -27,7 +26,7 @@ from stages.shared.task.calibration import (
 )
 from stages.shared.task.groups import groups_of_splits
 from stages.shared.task.metrics import MetricName
-from stages.shared.task.predictions import open_predictions
+from stages.shared.task.predictions import open_labelled
 from stages.shared.task.task import Task, read_task
 
 FEWEST = 10  # examples, or groups of them, to fit a temperature and thresholds on
@@ -72,7 +71,7 @@ def fit_calibration(task: Task, p: CalibrateParams, split: str, files: Calibrate
     """Reads the split, or its like, and fits on all of their examples together."""
     known = sorted(folder.name for folder in files.predictions.iterdir())
     splits = chosen_splits([split], known, "calibrate.split", "fit on")
-    read = [read_split(files.predictions, name) for name in splits]
+    read = [open_labelled(files.predictions, name, "calibrate.split", "fit on") for name in splits]
     sizes = {name: len(labels) for name, (labels, _) in zip(splits, read, strict=True)}
     groups = groups_of_splits(files.raw, sizes)
     examples = sum(sizes.values())
@@ -122,19 +121,6 @@ def fit(
     if p.error_rate is not None:
         greatest = fit_greatest_loss(task.problem.losses(logits[alike], labels[alike]), p.error_rate)
     return Fit(temperature, thresholds, greatest), notes
-
-
-def read_split(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Opens the labels and logits of a split, memory-mapped.
-
-    Raises:
-        BadInput: the split has no labels, or its logits are not finite.
-    """
-    folder = predictions_dir / split
-    labels, logits = open_predictions(folder / "labels.npy", folder / "logits.npy", split)
-    if np.all(labels == -1):
-        raise BadInput(no_labels(split, "calibrate.split", "fit on"))
-    return labels, logits
 
 
 def _rows_of(arrays: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:

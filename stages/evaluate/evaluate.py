@@ -14,19 +14,18 @@ from stages.evaluate.calibration import calibration_bins
 from stages.evaluate.constant import constant_scores
 from stages.evaluate.plots import plot_rows, write_plot
 from stages.evaluate.selection import selection_cost
-from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.statistics.confidence import MetricInterval, metric_intervals, probability_interval
 from stages.shared.statistics.labels import METRICS_OF_A_LABEL, Ends, LabelScore, chosen_labels, with_intervals
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.statistics.probabilities import constant_probability
-from stages.shared.task.asked import check_per_class, chosen_splits, extra_metrics, no_labels
+from stages.shared.task.asked import check_per_class, chosen_splits, extra_metrics
 from stages.shared.task.calibration import folds_of, read_calibration
 from stages.shared.task.groups import row_groups
 from stages.shared.task.metrics import METRICS, PROBABILITY_METRICS
 from stages.shared.task.overlap import KINDS, read_overlap
-from stages.shared.task.predictions import open_predictions
+from stages.shared.task.predictions import open_labelled
 from stages.shared.task.scorer import score
 from stages.shared.task.task import Task, read_task
 
@@ -81,7 +80,7 @@ def evaluate(p: EvaluateParams, execution: Execution, files: EvaluateFiles) -> N
     check_per_class(p.per_class, task)
     classes: dict[str, list[tuple[LabelScore, Ends]]] = {}
     for split in chosen_splits(p.splits, sorted(folder.name for folder in files.predictions.iterdir())):
-        labels, logits = read_predictions(files.predictions, split)
+        labels, logits = open_labelled(files.predictions, split)
         groups = row_groups(files.raw / split, len(labels))
         flags = read_overlap(files.overlap, split)[: len(labels)]
         sure = metric_intervals(
@@ -180,19 +179,6 @@ def _with_ends(name: str, score: LabelScore, ends: Ends) -> dict[str, float | No
     return {name: value} | {
         f"{name}_{end}": None if one is None else round(one, 6) for end, one in (("low", low), ("high", high))
     }
-
-
-def read_predictions(predictions_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Opens the labels and logits of a split, memory-mapped.
-
-    Raises:
-        BadInput: the split has no labels, or its logits are not finite.
-    """
-    folder = predictions_dir / split
-    labels, logits = open_predictions(folder / "labels.npy", folder / "logits.npy", split)
-    if np.all(labels == -1):
-        raise BadInput(no_labels(split))
-    return labels, logits
 
 
 def without(task: Task, flags: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict[int, float]:
