@@ -58,6 +58,8 @@ RECIPE: dict[str, Any] = {
     "max_grad_norm": 1.0,
     "arithmetic": "portable",
     "sampling": "group_by_length",
+    "class_weights": None,
+    "label_smoothing": 0.0,
     "keep": "last",
     "early_stopping_patience": None,
     "threads": 1,

@@ -174,13 +174,14 @@ def test_constant_predictions_score_and_do_not_crash() -> None:
 
 
 def test_multi_label_scores_are_those_of_the_definition() -> None:
-    of = task(problem_type="multi_label_classification", metrics=["f1_micro", "f1_macro", "accuracy"])
+    of = task(problem_type="multi_label_classification", metrics=["f1_micro", "f1_macro", "accuracy", "recall_macro"])
     logits = np.array([[2.0, -1.0], [-3.0, 1.0], [1.0, 1.0]], dtype=np.float32)
     labels = np.array([[1, 0], [1, 1], [1, 1]], dtype=np.float32)
     scores = score(of, logits, labels)
     predicted = (logits > 0).astype(int)
     assert scores["accuracy"] == pytest.approx(2 / 3)
     assert scores["f1_micro"] == pytest.approx(reference.f1_score(labels, predicted, average="micro"))
+    assert scores["recall_macro"] == pytest.approx(reference.recall_score(labels, predicted, average="macro"))
     probabilities = 1 / (1 + np.exp(-logits.astype(float)))
     expected = -np.mean(labels * np.log(probabilities) + (1 - labels) * np.log(1 - probabilities))
     assert scores["loss"] == pytest.approx(expected, abs=1e-7)

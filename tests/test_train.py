@@ -22,9 +22,10 @@ from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
 from stages.train.callbacks import Live
+from stages.train.objective import example_losses
 from stages.train.order import EpochSampler
 from stages.train.train import TrainFiles, TrainParams, check_warm_up, train
-from stages.train.trainer import ResumableTrainer, example_losses
+from stages.train.trainer import ResumableTrainer
 from tests.project import PARAMS
 from tests.tiny import EXECUTION, make_checkpoint
 
@@ -74,6 +75,8 @@ class Run:
             "max_grad_norm": 1.0,
             "arithmetic": "portable",
             "sampling": "group_by_length",
+            "class_weights": None,
+            "label_smoothing": 0.0,
             "keep": "last",
             "early_stopping_patience": None,
             "threads": 1,

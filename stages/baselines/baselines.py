@@ -15,7 +15,7 @@ from stages.baselines.tfidf import Matrix, TfIdf, count_words
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import PARAMS_FILE, params_dataclass, read_document, read_params
 from stages.shared.runtime.publish import publish, write_json
-from stages.shared.runtime.splits import load_splits, stream_rows
+from stages.shared.runtime.splits import label_array, load_splits, stream_rows
 from stages.shared.statistics.confidence import MetricInterval, metric_intervals
 from stages.shared.statistics.paired import SplitComparison, compare_split, judged
 from stages.shared.statistics.params import EvaluateParams
@@ -132,9 +132,8 @@ def of_encoder(task: Task, files: BaselinesFiles, sizes: Mapping[str, int], devi
 def train_labels(files: BaselinesFiles) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns labels and groups of the examples that the fine-tuned model was trained on: the first of data/raw."""
     split = load_splits(files.tokenized)["train"]
-    labels = np.asarray(split.with_format("numpy")["label"][:])
-    dtype = np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32
-    return labels.astype(dtype), row_groups(files.raw / "train", len(labels))
+    labels = label_array(split)
+    return labels, row_groups(files.raw / "train", len(labels))
 
 
 def drawn(sizes: np.ndarray, most: int) -> np.ndarray:

@@ -31,7 +31,7 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.rank import rank, world_size
 from stages.shared.runtime.run_stage import SCRATCH
-from stages.shared.runtime.splits import load_splits
+from stages.shared.runtime.splits import label_array, load_splits
 from stages.shared.task.cells import csv_line
 from stages.shared.task.kept_columns import ID
 from stages.shared.task.task import read_task
@@ -153,12 +153,6 @@ class Predictor:
 def progress(words: str, examples: int) -> tqdm:
     """Makes a progress bar, for who watches a terminal."""
     return tqdm(total=examples, desc=words, unit="example", disable=not sys.stderr.isatty())
-
-
-def label_array(split: Dataset) -> np.ndarray:
-    """Returns int64[examples] for classes, float32[examples, ...] otherwise."""
-    labels = np.asarray(split.with_format("numpy")["label"][:])
-    return labels.astype(np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32)
 
 
 def write_ids(file: Path, ids: Iterable[str]) -> None:

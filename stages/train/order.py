@@ -49,6 +49,43 @@ class EpochSampler(Sampler[int]):
         return np.concatenate(grouped)
 
 
+class BalancedSampler(EpochSampler):
+    """Draws every class equally often in each epoch, and as many examples in all as there are.
+
+    So an epoch repeats the examples of a rare class, and leaves out some of a frequent one: others each time. The
+    examples of a class come in turns, each a permutation drawn from (seed, class, turn), and the next epoch goes on
+    where the last one ended. No example comes again before all of its class have come.
+    """
+
+    def __init__(self, classes: np.ndarray, batch_size: int, seed: int) -> None:
+        """Takes the class of each example, int64[examples]."""
+        super().__init__(len(classes), batch_size, seed)
+        self.members = [np.flatnonzero(classes == value) for value in np.unique(classes)]
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = [
+            self._take(number, self._reach(number, self.epoch), self._reach(number, self.epoch + 1))
+            for number in range(len(self.members))
+        ]
+        generator = np.random.default_rng([self.seed, self.epoch])
+        return iter(generator.permutation(np.concatenate(drawn)).tolist())
+
+    def _reach(self, number: int, epochs: int) -> int:
+        """Returns how many examples of a class so many epochs take: equal shares, and of all classes whole epochs."""
+        return (epochs * self.size + number) // len(self.members)
+
+    def _take(self, number: int, start: int, end: int) -> np.ndarray:
+        """Returns the examples of a class from its `start`-th to before its `end`-th, over all epochs."""
+        members = self.members[number]
+        first = start // len(members)
+        # The last 1 tells these seeds from those of the epochs.
+        turns = [
+            np.random.default_rng([self.seed, number, turn, 1]).permutation(members)
+            for turn in range(first, math.ceil(end / len(members)))
+        ]
+        return np.concatenate(turns)[start - first * len(members) : end - first * len(members)]
+
+
 Slot = tuple[int, float]  # a row, and the weight of its loss in the step: 0 for one that only fills a place
 
 

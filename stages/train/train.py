@@ -30,17 +30,18 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.runtime.rank import rank
 from stages.shared.runtime.run_stage import SCRATCH
-from stages.shared.runtime.splits import LIMIT_FILE, load_splits
+from stages.shared.runtime.splits import LIMIT_FILE, label_array, load_splits
 from stages.shared.runtime.terminal import warn
-from stages.shared.task.asked import check_asked
+from stages.shared.task.asked import check_asked, check_imbalance
 from stages.shared.task.metrics import check_metrics
 from stages.shared.task.task import Task, read_task
 from stages.train.checkpoints import discard, run_folder
 from stages.train.dropout import draw_by_step
 from stages.train.model import Origin, load_pretrained
+from stages.train.objective import Objective, label_weights
 from stages.train.recipe import environment, machine, recipe_key
 from stages.train.resume import train_to_the_end
-from stages.train.trainer import ResumableTrainer
+from stages.train.trainer import ResumableTrainer, Sampling
 from stages.train.trial import try_out
 from stages.train.weights import save_for_use
 
@@ -59,7 +60,9 @@ class TrainParams:
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     max_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # 0: no clipping
     arithmetic: Arithmetic
-    sampling: Literal["random", "group_by_length"]
+    sampling: Sampling
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # of the label's probability: what is spread over all labels
     keep: Literal["last", "best"]
     early_stopping_patience: Annotated[int, Field(ge=1)] | None  # epochs
     threads: Annotated[int, Field(ge=1)]  # of each process
@@ -86,8 +89,8 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     """Fine-tunes the checkpoint and keeps one epoch's weights, resuming whatever run of the same recipe was cut short.
 
     Raises:
-        BadInput: batch sizes that do not divide, a metric that does not fit the task, nodes that are not alike,
-            a checkpoint that is not whole, a training that diverged.
+        BadInput: batch sizes that do not divide, a metric or class weights that do not fit the task, nodes that are
+            not alike, a checkpoint that is not whole, a training that diverged.
     """
     connect(p.processes, "train")
     divide(p)  # what does not divide is refused before anything is loaded
@@ -95,6 +98,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     advise("train", p.arithmetic, device)
     task = read_task(files.task)
     check_metrics(task)
+    check_imbalance(task, p.class_weights, p.label_smoothing, p.sampling)
     splits = load_splits(files.tokenized)
     check_asked(files.params, task, splits)
     check_warm_up(p, len(splits["train"]))
@@ -109,6 +113,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
         else None
     )
     assert run is not None
+    weights = label_weights(p.class_weights, task, label_array(splits["train"]))
 
     origin: Origin | None = None
 
@@ -120,7 +125,8 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
             replace_modules(model, {nn.Linear: OneDnnLinear})
         trainer = ResumableTrainer(
             task=task,
-            group_by_length=p.sampling == "group_by_length",
+            objective=Objective(task.problem, weights, p.label_smoothing),
+            sampling=p.sampling,
             patience=p.early_stopping_patience,
             minutes=execution.checkpoint_minutes,
             live_file=files.scratch.with_name("live.csv"),

@@ -1,11 +1,10 @@
 """The `Trainer` of transformers, made exact: batches by (seed, epoch), averaged accumulation, whole checkpoints."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction, PrinterCallback, Trainer
 
@@ -14,8 +13,8 @@ from stages.shared.model.device import explain_nondeterminism
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import remove, write_json
 from stages.shared.runtime.rank import rank, world_size
+from stages.shared.runtime.splits import label_array
 from stages.shared.task.metrics import METRICS
-from stages.shared.task.problem_types import Problem
 from stages.shared.task.task import Task
 from stages.train.callbacks import Epochs, Live, Timer
 from stages.train.checkpoints import (
@@ -29,8 +28,11 @@ from stages.train.checkpoints import (
     read_history,
 )
 from stages.train.dropout import StepDropout
-from stages.train.order import EpochSampler, LengthSampler, StepBatches, WeightedRows
+from stages.train.objective import Objective, example_losses, strata
+from stages.train.order import BalancedSampler, EpochSampler, LengthSampler, StepBatches, WeightedRows
 from stages.train.weights import load_weights, save_weights
+
+Sampling = Literal["random", "group_by_length", "balanced"]
 
 
 class ResumableTrainer(Trainer):
@@ -45,14 +47,15 @@ class ResumableTrainer(Trainer):
         self,
         *,
         task: Task,
-        group_by_length: bool,
+        objective: Objective,
+        sampling: Sampling,
         patience: int | None,
         minutes: float,
         live_file: Path,
         dropout: StepDropout | None,
         **arguments: Any,
     ) -> None:
-        self.task = task
+        self.task, self.objective = task, objective
         self.dropout = dropout
         self.turn = 0  # forward passes of the step so far
         self.patience = patience
@@ -64,9 +67,7 @@ class ResumableTrainer(Trainer):
         # compute_loss has it already: the weights in a step add up to 1. The model's own loss would be summed.
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = False
-        lengths = _lengths(self.train_dataset) if group_by_length else None
-        share_of_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        self.order = EpochSampler(len(self.train_dataset), share_of_step * world_size(), self.args.seed, lengths)
+        self.order = self._order(sampling)
         self.remove_callback(PrinterCallback)
         self.add_callback(Epochs(self))
         self.add_callback(Timer(minutes))
@@ -74,6 +75,14 @@ class ResumableTrainer(Trainer):
             self.add_callback(Live(self, live_file))
 
     # Data order
+
+    def _order(self, sampling: Sampling) -> EpochSampler:
+        share_of_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        batch_size, seed = share_of_step * world_size(), self.args.seed
+        if sampling == "balanced":
+            return BalancedSampler(strata(self.task, label_array(self.train_dataset)), batch_size, seed)
+        lengths = _lengths(self.train_dataset) if sampling == "group_by_length" else None
+        return EpochSampler(len(self.train_dataset), batch_size, seed, lengths)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Not prepared by accelerate, which would deal out whole batches and repeat examples to fill the last one."""
@@ -98,9 +107,12 @@ class ResumableTrainer(Trainer):
         """Returns this process's part of the step's mean loss; in an evaluation, the batch's mean."""
         labels, weight = inputs.pop("labels"), inputs.pop("weight", None)
         outputs = model(**inputs)
-        losses = example_losses(self.task.problem, outputs["logits"].float(), labels)
-        # DDP takes the mean of the processes' gradients, where the sum is wanted
-        loss = losses.mean() if weight is None else (losses * weight).sum() * world_size()
+        logits = outputs["logits"].float()
+        if weight is None:
+            loss = example_losses(self.task.problem, logits, labels).mean()
+        else:
+            # DDP takes the mean of the processes' gradients, where the sum is wanted
+            loss = (self.objective.losses(logits, labels) * weight).sum() * world_size()
         # Only the logits: of an encoder-decoder or a decoder, `Trainer` would gather hidden states and caches, too.
         return (loss, {"logits": outputs["logits"]}) if return_outputs else loss
 
@@ -187,19 +199,6 @@ class ResumableTrainer(Trainer):
         if self.patience is None or not self.history:
             return False
         return len(self.history) - kept_row(self.history, self.task, "best")["epoch"] >= self.patience
-
-
-def example_losses(problem: Problem, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns `problem.losses` with their gradient, of each example: float32[examples].
-
-    By torch's own functions: the formula of `losses` has other bits here, and a gradient of other bits.
-
-    Args:
-        logits: float32[examples, columns].
-        labels: int64[examples], float32[examples, columns] of 0 and 1, or float32[examples].
-    """
-    losses = getattr(functional, problem.torch_loss)(problem.squeeze(logits), labels, reduction="none")
-    return losses.reshape(len(labels), -1).mean(dim=1)
 
 
 def compact(task: Task, predictions: np.ndarray) -> np.ndarray:

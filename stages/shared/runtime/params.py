@@ -1,6 +1,6 @@
 """Reads a section of params.yaml into the dataclass of its stage, and refuses what does not fit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -73,31 +73,59 @@ def fill(schema: type[Params], values: Mapping[Any, Any], place: str) -> Params:
     Raises:
         BadInput: a key is unknown, missing, mistyped or out of range.
     """
+    named = {str(key): value for key, value in values.items()}
     try:
-        return schema(**{str(key): value for key, value in values.items()})
+        return schema(**named)
     except ValidationError as error:
-        first, *others = error.errors()
-        alternatives = [other for other in others if other["loc"][:1] == first["loc"][:1]]
-        if alternatives and first["loc"][1:2] != alternatives[-1]["loc"][1:2] and "[" in str(alternatives[-1]["loc"]):
-            raise BadInput(f"{place}.{first['loc'][0]}: {_alternatives(values[first['loc'][0]])}") from None
-        key = ".".join(str(part) for part in (place, *first["loc"]) if part != "[key]")
-        raise BadInput(f"{key}: {_expectation(first, schema)}") from None
-
-
-def _alternatives(value: Any) -> str:
-    """Says what was expected of a key that takes one name or a list of them."""
-    return f"must be a string or a list of strings, got {value!r}"
+        path, complaints = _first_complaints(error.errors(), named)
+        key = ".".join(str(part) for part in (place, *path))
+        raise BadInput(f"{key}: {_expectation(complaints, schema)}") from None
 
 
 def _names(schema: type[Any]) -> list[str]:
     return [field.name for field in fields(schema)]
 
 
-def _expectation(error: Any, schema: type[Any]) -> str:
+def _first_complaints(errors: Sequence[Any], values: Mapping[Any, Any]) -> tuple[Sequence[Any], list[Any]]:
+    """Returns where in `values` the first thing is that does not fit, and all that is wrong with it.
+
+    Where a value may be of several types, each of them complains. The one that looked farthest into the value is meant.
+    """
+    of_key = [error for error in errors if error["loc"][0] == errors[0]["loc"][0]]
+    paths = [_path(error, values) for error in of_key]
+    farthest = max(paths, key=len)
+    return farthest, [error for error, path in zip(of_key, paths, strict=True) if path == farthest]
+
+
+def _path(error: Any, values: Mapping[Any, Any]) -> list[Any]:
+    """Returns where a complaint is, without what names the types that the validator tried."""
+    location = error["loc"]
+    path, value = [location[0]], values.get(location[0])
+    for part in location[1:]:
+        if (isinstance(value, Mapping) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            path.append(part)
+            value = value[part]
+    return [*path, location[-1]] if error["type"] == "missing" and location[1:] else path
+
+
+def _expectation(complaints: Sequence[Any], schema: type[Any]) -> str:
     """Says what was expected and what was found, in the words of the file rather than of the validator."""
+    match complaints[0]["type"]:
+        case "unexpected_keyword_argument":
+            return f"unknown key; known keys are {', '.join(_names(schema))}"
+        case "extra_forbidden":
+            return "unknown key; remove it"
+        case "missing":
+            return "missing; add it"
+    first, *others = dict.fromkeys(map(_expected, complaints))
+    expected = " or ".join([first, *(other.removeprefix("must be ") for other in others)])
+    return f"{expected}, got {complaints[0]['input']!r}"
+
+
+def _expected(error: Any) -> str:
     context = error.get("ctx", {})
     bound = next((f"{context[name]:g}" for name in ("gt", "ge", "lt", "le") if name in context), "")
-    expected = {
+    words = {
         "bool_type": "must be true or false",
         "dataclass_type": "must be a section",
         "dict_type": "must be a mapping",
@@ -113,12 +141,4 @@ def _expectation(error: Any, schema: type[Any]) -> str:
         "string_type": "must be a string",
         "too_short": f"must have at least {context.get('min_length')} entries",
     }
-    match error["type"]:
-        case "unexpected_keyword_argument":
-            return f"unknown key; known keys are {', '.join(_names(schema))}"
-        case "extra_forbidden":
-            return "unknown key; remove it"
-        case "missing":
-            return "missing; add it"
-        case kind:
-            return f"{expected.get(kind, error['msg'])}, got {error['input']!r}"
+    return words.get(error["type"], str(error["msg"]))

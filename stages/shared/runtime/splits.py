@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, load_from_disk
 
@@ -62,6 +63,12 @@ def add_split(folder: Path, name: str, features: Features) -> Iterator[Callable[
 def load_splits(folder: Path) -> dict[str, Dataset]:
     """Opens every split of a saved `DatasetDict`, memory-mapped, in the order in which it was saved."""
     return {name: load_from_disk(folder / name) for name in _names(folder)}
+
+
+def label_array(split: Dataset) -> np.ndarray:
+    """Returns int64[examples] for classes, float32[examples, ...] otherwise."""
+    labels = np.asarray(split.with_format("numpy")["label"][:])
+    return labels.astype(np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32)
 
 
 def stream_rows(folder: Path, name: str) -> Iterator[pa.RecordBatch]:

@@ -16,7 +16,7 @@ from stages.shared.task.task import Task
 
 
 def check_asked(params_file: Path, task: Task, splits: Mapping[str, Any]) -> None:
-    """Holds `calibrate`, `evaluate` and `report` of a params.yaml to the data; without the file, nothing is asked.
+    """Holds what later sections of a params.yaml ask to the data; without the file, nothing is asked.
 
     It only refuses: no result depends on it, so these sections are no inputs of the stage that calls it.
 
@@ -25,11 +25,14 @@ def check_asked(params_file: Path, task: Task, splits: Mapping[str, Any]) -> Non
 
     Raises:
         BadInput: a split that is to be scored, or calibrated on, is not there or has no labels, a metric is not
-            defined for the task, a calibration does not fit it, a column that slices the scores is not kept.
+            defined for the task, class weights or a calibration do not fit it, a column that slices the scores is not
+            kept.
     """
     if not params_file.is_file():
         return
     document = read_document(params_file)
+    if isinstance(section := document.get("train"), Mapping):
+        check_imbalance(task, *(section.get(key) for key in ("class_weights", "label_smoothing", "sampling")))
     predicted = [name for name in splits if name != "train"]
     for name in chosen_splits(_names(document, "evaluate", "splits"), predicted):
         if not has_labels(splits[name]):
@@ -119,6 +122,30 @@ def check_calibration(task: Task, split: Any, metric: Any, costs: Any, error_rat
             "params.yaml: calibrate.error_rate: sets of labels are for examples that have one label each, and here "
             "they have several; set it to null"
         )
+
+
+def check_imbalance(task: Task, class_weights: Any, label_smoothing: Any, sampling: Any) -> None:
+    """Holds what `train` is asked of the labels to the task; what is mistyped is refused by the section's own check.
+
+    Raises:
+        BadInput: a regression has no classes to weigh, smooth or balance; or there is no label of that name.
+    """
+    if task.problem.numeric:
+        asked = {
+            "class_weights": (class_weights is not None, "null"),
+            "label_smoothing": (bool(label_smoothing), "0"),
+            "sampling": (sampling == "balanced", "random or group_by_length"),
+        }
+        for key, (is_asked, remedy) in asked.items():
+            if is_asked:
+                raise BadInput(f"params.yaml: train.{key}: is for labels, and this is a regression; set it to {remedy}")
+    if isinstance(class_weights, Mapping):
+        for name in class_weights:
+            if name not in task.label_names:
+                raise BadInput(
+                    f"params.yaml: train.class_weights: no label {name!r}, only "
+                    f"{', '.join(map(repr, task.label_names[:20]))}{', ...' if len(task.label_names) > 20 else ''}"
+                )
 
 
 def threshold_metrics(task: Task) -> list[str]:

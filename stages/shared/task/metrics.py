@@ -202,6 +202,14 @@ METRICS = {
         score=_of_sklearn("balanced_accuracy_score"),
         resampled=OverCounts(_balanced_accuracy),
     ),
+    "recall_macro": Metric(  # of several labels at once, what the balanced accuracy is of classes
+        title="Recall, macro average",
+        hub_id="recall",
+        hub_arguments={"average": "macro"},
+        problem_types=(SETS,),
+        score=_of_sklearn("recall_score", average="macro", zero_division=0.0),
+        resampled=OverCounts(lambda c: _ratio(c.both, c.actual).mean(axis=1)),
+    ),
     "matthews_correlation": Metric(
         title="Matthews correlation",
         hub_id="matthews_correlation",
