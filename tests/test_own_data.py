@@ -109,16 +109,16 @@ def test_an_example_of_the_readme_trains(example: str, case: str, project: Proje
     assert project.repro() == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.release
 def test_what_a_dirty_file_lost_is_counted_and_its_ids_stay(project: Project, tiny_checkpoint: Path) -> None:
     follow(EXAMPLES[3], "inbox.csv", project, tiny_checkpoint)
-    project.repro(PYTHONIOENCODING="latin-1")
+    project.repro()
     facts = json.loads(project.read("metrics/data.json"))
     assert [record["examples"] for record in facts["dropped"]] == [1, 1]
     ids = list(csv.DictReader(project.read("data/predictions/validation/ids.csv").splitlines()))
     assert len(ids) == json.loads(project.read("metrics/metrics.json"))["validation"]["examples"]
     assert all(row["id"].startswith("T-") for row in ids)
     assert any(f"id <bdi>{row['id']}</bdi>" in project.read("metrics/report.html") for row in ids)
-    done = project.run("python", "-m", "ship.score", "inbox.csv", "--on-empty", "skip", PYTHONIOENCODING="latin-1")
+    done = project.run("python", "-m", "ship.score", "inbox.csv", "--on-empty", "skip")
     assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 305
