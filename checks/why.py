@@ -22,11 +22,12 @@ from ruamel.yaml import YAML
 
 from checks import cli
 from checks.dvc_internals import cached_outs, check_listings, coming_hash, holder, locked_command, stages_in_order
-from checks.lock import command_change, leaves, named
+from checks.lock import command_change, leaves, named, read_parameters
 from checks.made_from import find_foreign
 from checks.revisions import LOCK_FILE, WORKSPACE, Revision, find_in_git, folder_changes, git
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.sections import check_sections
+from stages.shared.runtime.snapshot import refuse_made
 from stages.shared.runtime.terminal import say, visible
 
 
@@ -183,6 +184,18 @@ def _pins(requirements: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements, re.MULTILINE))
 
 
+def refuse_made_sources(root: Path) -> None:
+    """Names the key of params.yaml that leads to what a stage writes, where there is one; DVC names the stages alone.
+
+    Raises:
+        BadInput: there is one.
+    """
+    given = dict(leaves(read_parameters(root)))
+    for key in ("download.dataset_files", "download.checkpoint_files"):
+        if Path.cwd() == root and isinstance(name := given.get(key), str):
+            refuse_made(key, name)
+
+
 def main(arguments: list[str]) -> int:
     """Answers on stdout and returns the exit status."""
     cli.make_parser("why", __doc__).parse_args(arguments)
@@ -191,7 +204,13 @@ def main(arguments: list[str]) -> int:
         check_sections(Path(repo.root_dir))
         workspace = Revision(WORKSPACE, None, repo)
         lock = workspace.lock if workspace.text(LOCK_FILE) is not None else {}  # where no stage has run yet
-        say("\n".join([as_text(plan(repo)), *find_foreign(lock, workspace.text)]))
+        try:
+            plans = plan(repo)
+        except DvcException as error:
+            if "both a dependency and an output" in str(error):
+                refuse_made_sources(Path(repo.root_dir))
+            raise
+        say("\n".join([as_text(plans), *find_foreign(lock, workspace.text)]))
         return 0
 
     return cli.answer("why", ask, BadInput, unanswered=1)

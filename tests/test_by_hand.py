@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from checks import cli, upgrade, verify
+from checks import cli, upgrade, verify, why
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.snapshot import made_at, refuse_absent
 from tests.project import STAGES, Project
@@ -157,6 +157,16 @@ def test_a_project_in_a_folder_of_a_repository_is_verified(part: Project, capfd:
     assert verify.main(["--quick"]) == 0
     assert verify.main([]) == 0
     assert "copy  identical" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["metrics", ".", "./metrics/metrics.json"])
+def test_why_names_the_key_that_dvc_does_not(folder: str, part: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    (part.folder / "params.yaml").write_text(f"download:\n  dataset_files: {folder}\n")
+    assert why.main([]) == 1
+    assert capsys.readouterr().err == (
+        f"why: params.yaml: download.dataset_files: {folder!r} is or holds metrics/metrics.json, which copy writes; "
+        "use a place of your own, such as a copy\n"
+    )
 
 
 def test_a_project_in_a_folder_of_a_repository_is_not_upgraded(

@@ -21,7 +21,7 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json
-from stages.shared.runtime.snapshot import made_at
+from stages.shared.runtime.snapshot import refuse_made
 from stages.shared.runtime.splits import save_splits
 from stages.shared.runtime.terminal import say
 from stages.shared.task.asked import check_asked
@@ -159,10 +159,5 @@ def check_places(p: DownloadParams) -> None:
         BadInput: they are.
     """
     for key, name in (("dataset", p.dataset_files), ("checkpoint", p.checkpoint_files)):
-        found = made_at(Path(name)) if getattr(p, key) == "files" else None
-        if found is not None:
-            stage, out = found
-            raise BadInput(
-                f"params.yaml: download.{key}_files: {name!r} is or holds {out}, which {stage} writes; use a place of "
-                "your own, such as a copy"
-            )
+        if getattr(p, key) == "files":
+            refuse_made(f"download.{key}_files", name)

@@ -59,6 +59,20 @@ def refuse_absent(stage: str) -> None:
             raise BadInput(f"{path}: not there; {found[0]} makes it: `dvc repro {stage}` runs what is missing first")
 
 
+def refuse_made(key: str, name: str) -> None:
+    """Makes sure that a path of params.yaml is not what a stage writes, and does not hold it.
+
+    Raises:
+        BadInput: it does.
+    """
+    if found := made_at(Path(name)):
+        stage, out = found
+        raise BadInput(
+            f"params.yaml: {key}: {name!r} is or holds {out}, which {stage} writes; use a place of your own, such as a "
+            "copy"
+        )
+
+
 def made_at(path: Path) -> tuple[str, str] | None:
     """Returns the stage, and its output, that is a file or folder, holds it or lies in it; None where none does."""
     place = _in_project(path)
