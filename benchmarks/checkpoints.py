@@ -79,7 +79,7 @@ def survey(folder: Path, pairs: int = 32) -> dict[str, Any]:
     stage = "tokenize"
     try:
         limit = positions(transformers.AutoConfig.from_pretrained(checkpoint))
-        p = TokenizeParams(max_length=min(WIDTH, limit or WIDTH), max_samples=None)
+        p = TokenizeParams(min(WIDTH, limit or WIDTH), "truncate", 0, "mean", None)
         files = TokenizeFiles(folder / "raw", checkpoint, folder / "tokenized", folder / "truncation.json")
         tokenize(p, EXECUTION, files)
         stage = "train"

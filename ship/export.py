@@ -60,6 +60,7 @@ def run(repo: Any, options: argparse.Namespace) -> int:
         model = open_model(repo, options.revision, Path(scratch) / "model")
         if line := stale(model):
             warn(f"export: {line}")
+        check_long_texts(model)
         data = {name: Path(scratch) / name for name in FOLDERS}
         for name, folder in data.items():
             link_files(model.revision, name, folder)
@@ -95,6 +96,24 @@ def check_out(out: Path) -> None:
     replaceable = (out / FILE).is_file() or (out.is_dir() and not any(out.iterdir()))
     if out.is_symlink() or (out.exists() and not replaceable):
         raise BadInput(f"--out {out}: is there already and no earlier export; name a folder that is new or empty")
+
+
+def check_long_texts(model: FinishedModel) -> None:
+    """Makes sure that one call of the exported model answers a text.
+
+    Raises:
+        BadInput: the answer is made of several windows.
+    """
+    if model.long_texts == "windows":
+        raise BadInput(
+            f"{model.revision.name}: tokenize.long_texts is windows, and an exported model answers one window at a "
+            "time; use `python -m ship.score`, or train with truncate or head_tail"
+        )
+    if model.long_texts == "head_tail":
+        warn(
+            "export: the tokenizer beside the model cuts a long text at its end, where tokenize keeps a part of it "
+            "(tokenize.long_texts: head_tail)"
+        )
 
 
 def check_flips(form: Mapping[str, Any], most: float) -> None:

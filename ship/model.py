@@ -34,6 +34,11 @@ class FinishedModel:
         return self.params["download"].get("label_delimiter") or "|"
 
     @property
+    def long_texts(self) -> str:
+        """What is done with texts that are longer than `max_length`; cutting them was once the only choice."""
+        return str(self.params["tokenize"].get("long_texts", "truncate"))
+
+    @property
     def texts(self) -> list[list[str]]:
         """For the text, and the second one of pairs, the columns that it was joined from for the training."""
         download = self.params["download"]

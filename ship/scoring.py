@@ -16,8 +16,9 @@ from stages.shared.model import batches
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import fill_section
-from stages.shared.runtime.splits import add_split
+from stages.shared.runtime.splits import WindowLogits, add_split
 from stages.tokenize.checkpoint import load_tokenizer
+from stages.tokenize.cuts import Cut
 from stages.tokenize.tokenize import Place, input_names, portions, token_features, tokenize_rows
 
 
@@ -74,7 +75,9 @@ class Scorer:
         place = f"{model.revision.name}: dvc.lock: predict"
         self.params = fill_section(PredictParams, model.params.get("predict"), place)
         self.tokenizer, self.config = load_tokenizer(model.folder, model.max_length)
-        self.features = token_features(input_names(self.tokenizer, self.config), Features({}))
+        self.cut, self.window_logits = cut_of(model)
+        names = input_names(self.tokenizer, self.config)
+        self.features = token_features(names, Features({}), windows=self.cut.in_windows)
         self.compute = Predictor(self.params, execution.device, model.folder)
         self.counts = ScoringCounts()
 
@@ -97,16 +100,18 @@ class Scorer:
         texts = portions_of(window.texts(rows))
         tokens = self.scratch / "tokens"
         with add_split(tokens, "rows", self.features) as write:
-            found = tokenize_rows(self.tokenizer, self.config, self.features, texts, self.model.max_length, place=where)
-            for tokenized, uncut in found:
+            found = tokenize_rows(self.tokenizer, self.config, self.features, texts, self.cut, place=where)
+            for tokenized, was_cut in found:
                 write(pa.Table.from_batches([tokenized]))
-                self.counts.cut += int((uncut > self.model.max_length).sum())
+                self.counts.cut += int(was_cut.sum())
         split = load_from_disk(tokens / "rows")
-        logits = np.empty((len(split), self.model.task.columns), dtype=np.float32)
-        for numbers, values in self.compute(
-            split, batches.batches(batches.lengths_of(split), self.params.token_budget)
-        ):
+        pieces = batches.Pieces(split)
+        logits = np.empty((len(pieces), self.model.task.columns), dtype=np.float32)
+        dealt = batches.batches(pieces.lengths, self.params.token_budget, pieces.blocks())
+        for numbers, values in self.compute(split, dealt):
             logits[numbers] = values
+        if self.cut.in_windows:
+            logits = np.concatenate([*pieces.of_rows(logits, self.window_logits), logits[:0]])
         answered = window.mask()
         if not np.isfinite(logits).all():
             row = window.row(int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]))
@@ -114,6 +119,16 @@ class Scorer:
         self.counts.rows += len(answered)
         self.counts.skipped += int((~answered).sum())
         return logits, answered
+
+
+def cut_of(model: FinishedModel) -> tuple[Cut, WindowLogits]:
+    """Returns what the model was told to do with long texts, and how it makes the logits of their windows one.
+
+    A model that was made before there was a choice cuts them.
+    """
+    p = model.params["tokenize"]
+    how: WindowLogits = p.get("window_logits", "mean")
+    return Cut(model.max_length, p.get("long_texts", "truncate"), p.get("stride", 0)), how
 
 
 def portions_of(texts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

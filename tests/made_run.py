@@ -325,7 +325,8 @@ def write_params(file: Path, pairs: bool, errors: int) -> None:
     file.write_text(
         "download: {dataset: files, dataset_files: data/made, checkpoint: 'package:made/model', checkpoint_files: x, "
         f"checkpoint_revision: null, text_pair_column: {pair}, keep_columns: []}}\n"
-        "tokenize: {max_length: 128}\ntrain: {seed: 42, learning_rate: 1.0e-4, early_stopping_patience: null}\n"
+        "tokenize: {max_length: 128, long_texts: truncate}\n"
+        "train: {seed: 42, learning_rate: 1.0e-4, early_stopping_patience: null}\n"
         "predict: {arithmetic: portable}\ncalibrate: {split: validation}\n"
         "evaluate: {splits: [validation], confidence: 0.95}\nbaselines: {tfidf: true, frozen_encoder: false}\n"
         f"report: {{errors: {errors}, slice_columns: null}}\nexecution: {{device: auto}}\n"

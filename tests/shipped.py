@@ -19,11 +19,11 @@ from stages.predict.predict import PredictFiles, PredictParams, predict
 from stages.shared.runtime.splits import save_splits
 from stages.shared.task.calibration import Calibration, Fit, write_calibration
 from stages.shared.task.task import Task, write_task
-from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from stages.tokenize.tokenize import TokenizeFiles, tokenize
 from stages.train.model import load_pretrained
 from stages.train.train import copy_tokenizer
 from tests.project import PARAMS, Project
-from tests.tiny import EXECUTION, sample_pairs
+from tests.tiny import EXECUTION, sample_pairs, tokenize_params
 
 MAX_LENGTH, TOKEN_BUDGET = 100, 512
 DAG = """\
@@ -76,8 +76,10 @@ class Shipped:
         return self.project.folder
 
 
-def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool, examples: int = 60) -> Shipped:
-    """Makes and commits it, with `examples` rows of id, texts and another column."""
+def make_shipped(
+    folder: Path, checkpoint: Path, problem_type: Any, pairs: bool, examples: int = 60, **cut: Any
+) -> Shipped:
+    """Makes and commits it, with `examples` rows of id, texts and another column; `cut` is for section tokenize."""
     task = Task("files", problem_type, LABELS[problem_type], ["accuracy"], "files", "0")
     columns = ["first", "second"] if pairs else ["first"]
     folder.mkdir(parents=True)
@@ -91,6 +93,7 @@ def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool,
         "text_pair_column": "second" if pairs else None,
         "label_names": task.label_names or None,
     }
+    params["tokenize"] |= {"max_length": MAX_LENGTH, **cut}
     params["predict"] |= {"token_budget": TOKEN_BUDGET}
     YAML().dump(params, folder / "params.yaml")
     (folder / "dvc.yaml").write_text(DAG)
@@ -112,7 +115,7 @@ def make_shipped(folder: Path, checkpoint: Path, problem_type: Any, pairs: bool,
         for number, row in enumerate(sample_pairs()[:examples])
     ]
     rows[3]["first"] = f"{rows[3]['first']} " * 9  # longer than the model reads
-    return Shipped(project, task, columns, rows, predicted(folder, task, columns, rows))
+    return Shipped(project, task, columns, rows, predicted(folder, task, columns, rows, **cut))
 
 
 def calibration(whole: Fit, **others: Any) -> Calibration:
@@ -144,7 +147,7 @@ def save_model(folder: Path, checkpoint: Path, task: Task, seed: int, pairs: boo
     assert json.loads((folder / "config.json").read_text())["problem_type"] == task.problem_type
 
 
-def predicted(folder: Path, task: Task, columns: list[str], rows: list[dict[str, Any]]) -> np.ndarray:
+def predicted(folder: Path, task: Task, columns: list[str], rows: list[dict[str, Any]], **cut: Any) -> np.ndarray:
     """Has the two stages predict the rows, in a folder of their own beside the project."""
     work = folder.parent / f"{folder.name}-stages"
     raw = {name: [row[column] for row in rows] for name, column in zip(("text", "text_pair"), columns, strict=False)}
@@ -154,7 +157,7 @@ def predicted(folder: Path, task: Task, columns: list[str], rows: list[dict[str,
     write_task(work / "raw" / "task.json", task)
     finetuned = folder / "models" / "finetuned"
     tokenize(
-        TokenizeParams(MAX_LENGTH, None),
+        tokenize_params(MAX_LENGTH, **cut),
         EXECUTION,
         TokenizeFiles(work / "raw", finetuned, work / "tokenized", work / "truncation.json"),
     )

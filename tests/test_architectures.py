@@ -21,9 +21,9 @@ from benchmarks.families import byte_pairs, make
 from stages.predict.predict import PredictFiles, PredictParams, predict
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import load_splits, save_splits
-from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from stages.tokenize.tokenize import TokenizeFiles, tokenize
 from tests.test_train import Run
-from tests.tiny import EXECUTION, make_checkpoint, sample_texts, wordpieces
+from tests.tiny import EXECUTION, make_checkpoint, sample_texts, tokenize_params, wordpieces
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WIDTH = 48  # positions; the texts of the sample are cut to it
@@ -210,7 +210,7 @@ def test_the_positions_of_a_model_are_all_that_it_is_given(
     run = Run(tmp_path, FAMILIES[family][0](tmp_path / "checkpoint"), sample_rows)
     assert max(load_splits(tmp_path / "tokenized")["train"]["length"]) == WIDTH
     with pytest.raises(BadInput, match=f"tokenize.max_length: the checkpoint takes at most {WIDTH} tokens, got 49"):
-        tokenize(TokenizeParams(max_length=WIDTH + 1, max_samples=None), EXECUTION, files_of(tmp_path, run.checkpoint))
+        tokenize(tokenize_params(WIDTH + 1), EXECUTION, files_of(tmp_path, run.checkpoint))
 
 
 @pytest.mark.parametrize("pairs", [True, False])
@@ -223,7 +223,7 @@ def test_tokens_are_those_of_a_plain_call(family: str, pairs: bool, tmp_path: Pa
     save_splits({"train": rows}, tmp_path / "raw")
     plain = hf.AutoTokenizer.from_pretrained(checkpoint)
     for max_length in (4, 9, 24, WIDTH):
-        p = TokenizeParams(max_length=max_length, max_samples=None)
+        p = tokenize_params(max_length)
         tokenize(p, EXECUTION, files_of(tmp_path, checkpoint))
         train = load_splits(tmp_path / "tokenized")["train"]
         expected = plain(*columns.values(), truncation="longest_first", max_length=max_length)

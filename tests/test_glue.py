@@ -62,7 +62,7 @@ for task in sys.argv[1:]:
     execution = Execution("cpu", 60.0, 1, 60.0, 1, 1, None)
     download(params, execution, files)
     tokenized = TokenizeFiles(files.raw, files.pretrained, folder / "tokenized", folder / "truncation.json")
-    tokenize(TokenizeParams(max_length=32, max_samples=None), execution, tokenized)
+    tokenize(TokenizeParams(32, "truncate", 0, "mean", None), execution, tokenized)
 """
 
 

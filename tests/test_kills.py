@@ -96,6 +96,32 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(seed: int, fre
     assert_same(fresh, whole)
 
 
+@pytest.mark.exhaustive
+def test_a_training_killed_in_windows_and_on_balanced_classes_ends_with_the_same_bytes(
+    finished_once: Project, tmp_path: Path
+) -> None:
+    projects = [Project(shutil.copytree(finished_once.folder, tmp_path / name)) for name in ("whole", "killed")]
+    for project in projects:
+        project.set(
+            tokenize__max_length=24,
+            tokenize__long_texts="windows",
+            tokenize__stride=4,
+            train__epochs=12,
+            train__device_batch_size=4,
+            train__sampling="balanced",
+            train__class_weights={"equivalent": 2},
+            train__label_smoothing=0.1,
+            execution__checkpoint_minutes=1e-9,
+        )
+    whole, killed = projects
+    whole.repro()
+    dvc = killed.start()
+    wait_for(lambda: "checkpoint-9" in killed.checkpoints())
+    kill("everything", dvc, killed)
+    assert "train: resuming from step" in killed.run("dvc", "repro").stderr
+    assert_same(killed, whole)
+
+
 def delete_torn_lock(project: Project) -> None:
     """Does what the README says to do after a kill in the instant in which DVC writes its lock file, or dvc.lock."""
     if not project.read("dvc.lock").strip():

@@ -181,6 +181,22 @@ def test_three_processes_train_and_predict_splits_that_do_not_divide(alone: Proj
     assert_same_up_to_rounding(three, alone)
 
 
+@pytest.mark.exhaustive
+def test_two_processes_train_and_predict_in_windows_what_one_does(alone: Project, tmp_path: Path) -> None:
+    windows: dict[str, Any] = {"tokenize__max_length": 24, "tokenize__long_texts": "windows", "tokenize__stride": 4}
+    imbalance: dict[str, Any] = {"train__sampling": "balanced", "train__class_weights": {"equivalent": 2}}
+    one, two = copy(alone, tmp_path / "one"), copy(alone, tmp_path / "two")
+    for project, processes in ((one, 1), (two, 2)):
+        project.set(**windows, **imbalance, train__device_batch_size=3, train__processes=processes)
+        project.set(execution__predict_processes=processes)
+        project.repro()
+    assert_same_up_to_rounding(two, one)
+    first = {split: logits(two, split).tobytes() for split in ("validation", "test")}
+    two.set(execution__predict_processes=1)
+    two.run("dvc", "repro", "--force", "--single-item", "predict")
+    assert {split: logits(two, split).tobytes() for split in first} == first
+
+
 @pytest.fixture
 def interrupted(tiny: Project, request: pytest.FixtureRequest) -> Project:
     """A project with dropout that trains in several processes and is not done; a checkpoint after every 16 steps."""

@@ -20,8 +20,8 @@ from benchmarks.families import make
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import load_splits, save_splits
 from stages.tokenize.checkpoint import BEHIND_PADDING, COUNT_EOS
-from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
-from tests.tiny import EXECUTION
+from stages.tokenize.tokenize import TokenizeFiles, tokenize
+from tests.tiny import EXECUTION, tokenize_params
 
 TEXTS = ["a big dog ran home in the rain", "no", "one two three four five six seven eight nine ten"]
 PAIRS = ["the dog was running home", "yes it is so", "ten"]
@@ -49,7 +49,7 @@ def peak() -> Callable[[], int]:
 
 
 def run(raw: Path, checkpoint: Path, workers: int = 1, **params: Any) -> dict[str, Dataset]:
-    p = TokenizeParams(**({"max_length": 32, "max_samples": None} | params))
+    p = tokenize_params(**({"max_length": 32} | params))
     files = TokenizeFiles(raw, checkpoint, raw.parent / "tokenized", raw.parent / "truncation.json")
     tokenize(p, replace(EXECUTION, workers=workers), files)
     return load_splits(raw.parent / "tokenized")

@@ -20,14 +20,14 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.splits import load_splits, save_splits
 from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task, write_task
-from stages.tokenize.tokenize import TokenizeFiles, TokenizeParams, tokenize
+from stages.tokenize.tokenize import TokenizeFiles, tokenize
 from stages.train.callbacks import Live
 from stages.train.objective import example_losses
 from stages.train.order import EpochSampler
 from stages.train.train import TrainFiles, TrainParams, check_warm_up, train
 from stages.train.trainer import ResumableTrainer
 from tests.project import PARAMS
-from tests.tiny import EXECUTION, make_checkpoint
+from tests.tiny import EXECUTION, make_checkpoint, tokenize_params
 
 OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "epochs.npy", "history.csv", "selection.json")
 
@@ -35,30 +35,22 @@ OUTPUTS = ("finetuned/model.safetensors", "finetuned/config.json", "epochs.npy",
 class Run:
     """A training on 48 pairs of the sample with the tiny checkpoint."""
 
-    def __init__(self, folder: Path, checkpoint: Path, rows: list[dict[str, str]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checkpoint: Path,
+        rows: list[dict[str, str]] | dict[str, Dataset],
+        **tokenize_changes: Any,
+    ) -> None:
         self.folder, self.checkpoint = folder, checkpoint
-        names = ["not_equivalent", "equivalent"]
-        features = Features(
-            {
-                "text": Value("string"),
-                "text_pair": Value("string"),
-                "label": ClassLabel(names=names),
-                "idx": Value("int32"),
-            }
-        )
-        columns = {
-            "text": [row["sentence1"] for row in rows],
-            "text_pair": [row["sentence2"] for row in rows],
-            "label": [int(row["label"]) for row in rows],
-            "idx": list(range(len(rows))),
-        }
-        data = Dataset.from_dict(columns, features=features)
-        save_splits({"train": data.select(range(36)), "validation": data.select(range(36, 48))}, folder / "raw")
+        splits = rows if isinstance(rows, dict) else splits_of(rows)
+        save_splits(splits, folder / "raw")
+        names = splits["train"].features["label"].names
         write_task(
             folder / "task.json",
             Task("files", "single_label_classification", names, ["accuracy", "f1"], "files", "0"),
         )
-        p = TokenizeParams(max_length=48, max_samples=None)
+        p = tokenize_params(**({"max_length": 48} | tokenize_changes))
         files = TokenizeFiles(folder / "raw", checkpoint, folder / "tokenized", folder / "truncation.json")
         tokenize(p, EXECUTION, files)
 
@@ -98,6 +90,26 @@ class Run:
         )
         train(TrainParams(**(recipe | changes)), replace(EXECUTION, checkpoint_minutes=minutes), files)
         return target
+
+
+def splits_of(rows: list[dict[str, str]]) -> dict[str, Dataset]:
+    """Makes 36 pairs train, and the others validation."""
+    features = Features(
+        {
+            "text": Value("string"),
+            "text_pair": Value("string"),
+            "label": ClassLabel(names=["not_equivalent", "equivalent"]),
+            "idx": Value("int32"),
+        }
+    )
+    columns = {
+        "text": [row["sentence1"] for row in rows],
+        "text_pair": [row["sentence2"] for row in rows],
+        "label": [int(row["label"]) for row in rows],
+        "idx": list(range(len(rows))),
+    }
+    data = Dataset.from_dict(columns, features=features)
+    return {"train": data.select(range(36)), "validation": data.select(range(36, 48))}
 
 
 @pytest.fixture

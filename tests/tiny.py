@@ -3,12 +3,14 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from stages.shared.runtime.execution import Execution
+from stages.tokenize.tokenize import TokenizeParams
 
 # auto: where there is a GPU, the tests train and predict on it
 EXECUTION = Execution("auto", 60.0, 1, 60.0, 1, 1, None)
@@ -61,3 +63,9 @@ def make_checkpoint(folder: Path, **config: object) -> Path:
         folder
     )
     return folder
+
+
+def tokenize_params(max_length: int, **changes: Any) -> TokenizeParams:
+    """Parameters that cut long texts, where nothing else is said."""
+    usual = {"max_samples": None, "long_texts": "truncate", "stride": 4, "window_logits": "mean"}
+    return TokenizeParams(**(usual | {"max_length": max_length} | changes))

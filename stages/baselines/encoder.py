@@ -40,14 +40,15 @@ class FrozenEncoder:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
 
     def __call__(self, split: Dataset) -> np.ndarray:
-        """Returns float64[examples, hidden] of a split of data/tokenized."""
-        inputs, found = PaddedRows(split, self.tokenizer), np.empty((len(split), 0))
-        for rows in batches(inputs.lengths, self.token_budget):
-            means = self.forward(inputs[rows])
+        """Returns float64[examples, hidden] of a split of data/tokenized; of a text in windows the mean of these."""
+        inputs = PaddedRows(split, self.tokenizer)
+        pieces, found = inputs.pieces, np.empty((len(inputs.pieces), 0))
+        for numbers in batches(pieces.lengths, self.token_budget, pieces.blocks()):
+            means = self.forward(inputs[numbers])
             if not found.size:
-                found = np.empty((len(split), means.shape[1]))
-            found[rows] = means
-        return found
+                found = np.empty((len(pieces), means.shape[1]))
+            found[numbers] = means
+        return np.concatenate(list(pieces.of_rows(found, "mean"))).astype(np.float64) if pieces.in_windows else found
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> np.ndarray:
         """Returns float32[batch, hidden] for int64[batch, tokens] of each input."""

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stages.predict.linear import PackedLinear, supported
-from stages.shared.model.batches import PaddedRows, batches, lengths_of
+from stages.shared.model.batches import PaddedRows, Pieces, batches
 from stages.shared.model.collectives import barrier, connect
 from stages.shared.model.device import advise, explain_nondeterminism, pick_device
 from stages.shared.model.launcher import ElasticLauncher
@@ -31,7 +31,7 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.rank import rank, world_size
 from stages.shared.runtime.run_stage import SCRATCH
-from stages.shared.runtime.splits import label_array, load_splits
+from stages.shared.runtime.splits import WindowLogits, label_array, load_splits, read_window_logits
 from stages.shared.task.cells import csv_line
 from stages.shared.task.kept_columns import ID
 from stages.shared.task.task import read_task
@@ -54,7 +54,7 @@ class PredictFiles:
     task: Path = Path("data/raw/task.json")
     finetuned: Path = Path("models/finetuned")
     predictions: Path = Path("data/predictions")
-    scratch: Path = SCRATCH / "predict"  # where several processes leave their parts
+    scratch: Path = SCRATCH / "predict"  # where several processes leave their parts, and windows their logits
 
 
 def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None:
@@ -62,7 +62,8 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
 
     Where rows have ids, `ids.csv` has one for each row of the two.
 
-    Several processes share the batches; which of them computes a batch changes no byte.
+    Several processes share the batches; which of them computes a batch changes no byte. Where texts are in windows, the
+    batches are of windows, and the logits of an example are made of those of its windows at the end.
 
     Raises:
         BadInput: the model is not whole, or not the task's.
@@ -75,6 +76,7 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             f"{files.finetuned}: gives {compute.model.config.num_labels} logits, but the task needs {columns}; run "
             "`dvc repro -f train`"
         )
+    window_logits = read_window_logits(files.tokenized)
     splits = {name: split for name, split in load_splits(files.tokenized).items() if name != "train"}
     shares = {name: deal(split, p.token_budget) for name, split in splits.items()}
     if rank() > 0:
@@ -97,7 +99,7 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             np.save(folder / "labels.npy", label_array(split))
             if ID in split.column_names:
                 write_ids(folder / "ids.csv", split[ID])
-            wholes[name] = open_logits(folder / "logits.npy", len(split), columns)
+            wholes[name] = open_logits(logits_file(files, folder, window_logits), len(Pieces(split)), columns)
             with progress(f"predict {name}", sum(map(len, shares[name][0]))) as bar:
                 for rows, logits in compute(split, shares[name][0]):
                     wholes[name][rows] = logits
@@ -108,6 +110,13 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
                 if share:
                     whole[np.concatenate(share)] = np.load(files.scratch / f"{name}.{number}.npy", mmap_mode="r")
             whole.flush()
+            if window_logits is not None:
+                logits = open_logits(predictions / name / "logits.npy", len(splits[name]), columns)
+                start = 0
+                for rows in Pieces(splits[name]).of_rows(whole, window_logits):
+                    logits[start : start + len(rows)] = rows
+                    start += len(rows)
+                logits.flush()
     shutil.rmtree(files.scratch, ignore_errors=True)
 
 
@@ -137,7 +146,7 @@ class Predictor:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16) if p.arithmetic == "bf16" else nullcontext()
 
     def __call__(self, split: Dataset, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields int64[batch] positions in the split and their logits, float32[batch, columns]."""
+        """Yields int64[batch] positions in the split, of rows or windows, and their logits, float32[batch, columns]."""
         inputs = PaddedRows(split, self.tokenizer)
         for rows in batches:
             yield rows, self.forward(inputs[rows])
@@ -162,6 +171,14 @@ def write_ids(file: Path, ids: Iterable[str]) -> None:
         stream.writelines(csv_line([one]) for one in ids)
 
 
+def logits_file(files: PredictFiles, folder: Path, window_logits: WindowLogits | None) -> Path:
+    """Returns where the logits of a split's batches go: into the split's folder, those of windows beside."""
+    if window_logits is None:
+        return folder / "logits.npy"
+    files.scratch.mkdir(parents=True, exist_ok=True)
+    return files.scratch / f"{folder.name}.windows.npy"
+
+
 def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:
     """Makes a file for float32[examples, columns] that is filled batch by batch, not held in memory."""
     logits = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(examples, columns))
@@ -172,5 +189,6 @@ def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:
 
 def deal(split: Dataset, token_budget: int) -> list[list[np.ndarray]]:
     """Deals the split's batches to the processes, one after the other: each has long ones and short ones."""
-    dealt = list(batches(lengths_of(split), token_budget))
+    pieces = Pieces(split)
+    dealt = list(batches(pieces.lengths, token_budget, pieces.blocks()))
     return [dealt[number :: world_size()] for number in range(world_size())]

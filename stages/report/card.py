@@ -8,6 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from stages.report.inputs import RunSummary
 from stages.report.markdown import plain
+from stages.report.methods import describe_long_texts
 from stages.shared.task.metrics import METRICS
 
 # Weights that are known by their bytes, wherever they came from.
@@ -62,6 +63,7 @@ def render_card(run: RunSummary, pairs: bool, template: Path) -> str:
         numbers=run.task.problem.numeric,
         rows=metric_rows(run),
         plain=plain,
+        long_texts=describe_long_texts(run.params["tokenize"]),
     )
     return str(ModelCard(content)).rstrip() + "\n"
 

@@ -1,5 +1,8 @@
 """A methods paragraph with the run's own numbers, for a paper."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from stages.report.inputs import RunSummary
 
 
@@ -22,7 +25,7 @@ def describe_methods(run: RunSummary) -> str:
         [
             f"We fine-tuned {run.checkpoint} ({run.finetuned.architecture}, {millions:.1f} million parameters) on "
             f"{examples.get('train', 0):,} training examples of {run.dataset} with AdamW ({settings}).",
-            f"Inputs were truncated to {run.params['tokenize']['max_length']} tokens.",
+            describe_long_texts(run.params["tokenize"]),
             chosen,
             *(describe_scores(run, split) for split in run.metrics),
             "The intervals reflect the sampling of examples. They hold for this trained model and not for other seeds.",
@@ -30,6 +33,24 @@ def describe_methods(run: RunSummary) -> str:
             f"{run.environment['threads']} threads.",
         ]
     )
+
+
+def describe_long_texts(p: Mapping[str, Any]) -> str:
+    """Returns the sentence about inputs that were longer than the model reads; `p` is the section `tokenize`."""
+    length = p["max_length"]
+    match p["long_texts"]:
+        case "head_tail":
+            return (
+                f"Of inputs longer than {length} tokens, the first quarter and the last three quarters of what fits "
+                "were kept."
+            )
+        case "windows":
+            whole = {"mean": "their mean", "max": "the greatest of each label"}[p["window_logits"]]
+            return (
+                f"Inputs longer than {length} tokens were read in windows of {length} tokens that share {p['stride']} "
+                f"with the next, and the logits of an input are {whole} over its windows."
+            )
+    return f"Inputs were truncated to {length} tokens."
 
 
 def describe_scores(run: RunSummary, split: str) -> str:

@@ -24,7 +24,12 @@ class StepDropout:
 
     def start(self, step: int, turn: int, rank: int) -> None:
         """Begins the masks of one forward pass: the `turn`-th of the optimizer's step, in one of the processes."""
-        self.generator = np.random.Generator(np.random.SFC64([self.seed, step, turn, rank]))
+        self.place = [self.seed, step, turn, rank]
+        self.generator = np.random.Generator(np.random.SFC64(self.place))
+
+    def start_part(self, number: int) -> None:
+        """Begins the masks of one of the parts that a forward pass is computed in, or, in the backward pass, again."""
+        self.generator = np.random.Generator(np.random.SFC64([*self.place, number]))
 
     def mask(self, like: torch.Tensor, p: float) -> torch.Tensor:
         """Returns 0 with probability `p`, else 1 / (1 - p), in the shape and dtype of `like`."""

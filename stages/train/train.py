@@ -30,7 +30,7 @@ from stages.shared.runtime.params import params_dataclass
 from stages.shared.runtime.publish import publish, write_json, write_records
 from stages.shared.runtime.rank import rank
 from stages.shared.runtime.run_stage import SCRATCH
-from stages.shared.runtime.splits import LIMIT_FILE, label_array, load_splits
+from stages.shared.runtime.splits import LIMIT_FILE, label_array, load_splits, read_window_logits
 from stages.shared.runtime.terminal import warn
 from stages.shared.task.asked import check_asked, check_imbalance
 from stages.shared.task.metrics import check_metrics
@@ -44,6 +44,7 @@ from stages.train.resume import train_to_the_end
 from stages.train.trainer import ResumableTrainer, Sampling
 from stages.train.trial import try_out
 from stages.train.weights import save_for_use
+from stages.train.windows import WindowCollator, read_in_windows
 
 LAUNCHER = ElasticLauncher(lambda p, execution: p.processes, over_nodes=True)
 
@@ -113,6 +114,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
         else None
     )
     assert run is not None
+    window_logits = read_window_logits(files.tokenized)
     weights = label_weights(p.class_weights, task, label_array(splits["train"]))
 
     origin: Origin | None = None
@@ -120,9 +122,13 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
     def make() -> ResumableTrainer:
         nonlocal origin
         model, origin = load_pretrained(files.pretrained, task, p.seed)
-        collate = DataCollatorWithPadding(load_tokenizer(files.pretrained))
+        tokenizer = load_tokenizer(files.pretrained)
+        collate = DataCollatorWithPadding(tokenizer) if window_logits is None else WindowCollator(tokenizer)
         if device.type == "cpu" and p.arithmetic != "bf16" and has_one_dnn():
             replace_modules(model, {nn.Linear: OneDnnLinear})
+        dropout = draw_by_step(model, p.seed) if device.type == "cpu" else None  # GPUs draw their masks fast enough
+        if window_logits is not None:
+            read_in_windows(model, window_logits, divide(p)[0], dropout)
         trainer = ResumableTrainer(
             task=task,
             objective=Objective(task.problem, weights, p.label_smoothing),
@@ -130,7 +136,7 @@ def train(p: TrainParams, execution: Execution, files: TrainFiles) -> None:
             patience=p.early_stopping_patience,
             minutes=execution.checkpoint_minutes,
             live_file=files.scratch.with_name("live.csv"),
-            dropout=draw_by_step(model, p.seed) if device.type == "cpu" else None,  # GPUs draw their masks fast enough
+            dropout=dropout,
             model=model,
             args=training_arguments(p, device, run),
             train_dataset=splits["train"],

@@ -32,7 +32,7 @@ def try_out(model: Any, collate: Callable[[list[Row]], Any], split: Dataset, col
     """
     kind = type(model).__name__
     lengths = np.asarray(split.with_format("numpy")["length"][:])
-    names = [name for name in ("input_ids", "token_type_ids") if name in split.column_names]
+    names = [name for name in ("input_ids", "token_type_ids", "windows") if name in split.column_names]
     rows = [{name: split[int(place)][name] for name in names} for place in (lengths.argmin(), lengths.argmax())]
     try:
         with as_it_was(model), torch.no_grad():

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,10 @@ from datasets import Dataset, Features, load_from_disk
 BATCH = 1000  # rows that `save_splits` writes at once
 DATA = "data-00000-of-00001.arrow"
 NAMES = "dataset_dict.json"
-LIMIT_FILE = "limit.json"  # in data/tokenized: `max_length`, the tokens to which every example was cut
+# In data/tokenized: `max_length`, the tokens that the model reads at once, and, where the texts are in windows,
+# `window_logits`.
+LIMIT_FILE = "limit.json"
+WindowLogits = Literal["mean", "max"]  # how the logits of a text's windows become one, for each label
 
 
 def save_splits(splits: Mapping[str, Dataset], folder: Path) -> None:
@@ -63,6 +66,16 @@ def add_split(folder: Path, name: str, features: Features) -> Iterator[Callable[
 def load_splits(folder: Path) -> dict[str, Dataset]:
     """Opens every split of a saved `DatasetDict`, memory-mapped, in the order in which it was saved."""
     return {name: load_from_disk(folder / name) for name in _names(folder)}
+
+
+def read_window_logits(folder: Path) -> WindowLogits | None:
+    """Returns how the logits of a text's windows become one; None where a text is one input of the model.
+
+    Args:
+        folder: data/tokenized.
+    """
+    how: WindowLogits | None = json.loads((folder / LIMIT_FILE).read_text(encoding="utf-8")).get("window_logits")
+    return how
 
 
 def label_array(split: Dataset) -> np.ndarray:
