@@ -5,7 +5,7 @@
 Each row is judged by the model of the fold that it was held out of. The folds are those of `checks.folds`: they are
 trained if they are not there yet. The method is confident learning (stages/report/suspects.py): a label is suspect if
 the model is confident of another one. `--out` writes the suspects as a csv, the worst first, and with `--all` every
-row, suspects first. Its columns: `row` (in train, from 1), `id` if the data have one, the texts, `label`,
+row, suspects first. Its columns: `row` (in train, from 1), `id` (of download.id_column), the texts, `label`,
 `suggested_label`, `quality` (of the label: 0 is wrong for sure, 1 is right for sure), `suspect`, and those of
 download.keep_columns.
 A csv that people open in a spreadsheet: a text that would be a formula there has an apostrophe before it.
@@ -27,9 +27,9 @@ from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.terminal import say, visible, warn
 from stages.shared.task.cells import csv_line
+from stages.shared.task.kept_columns import ID
 
 SHOWN, CHARACTERS = 10, 80  # rows in the terminal, and of their texts
-ID = "id"  # a column of data/raw: what the data's owner calls a row
 NO_NUMBERS = "a regression has no labels to be suspect: confident learning is for classes"
 
 
@@ -38,7 +38,7 @@ class SuspectLabel:
     """One row whose label is in doubt."""
 
     row: int  # in train, from 1
-    id: str | None  # of the data's own column of ids, if data/raw has it
+    id: str | None  # of download.id_column
     texts: list[str]
     label: str
     suggested_label: str

@@ -93,6 +93,7 @@ class Doubt:
     label: str
     suggested: str
     quality: float
+    id: str | None = None  # of download.id_column
 
 
 @dataclass(frozen=True)
@@ -242,33 +243,36 @@ def matrix_of(task: Task, answers: Answers) -> Matrix:
 
 
 def mistakes_of(task: Task, answers: Answers, rows: Dataset, count: int) -> list[Mistake]:
-    """Fetches the texts of the most certain mistakes, the words that differ within a pair marked."""
-    chosen = answers.mistakes(count)
-    found = rows[chosen.tolist()]  # these rows alone: pyarrow's own `take` would copy every text of the split
-    columns = [found[name] for name in ("text", "text_pair") if name in found]
+    """Fetches the texts of the most certain mistakes."""
+    chosen = answers.mistakes(count).tolist()
     mistakes = []
-    for index, name, *row in zip(chosen.tolist(), found.get(ID, [None] * len(chosen)), *columns, strict=True):
-        shown = [show(text) for text in row]
-        pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
+    for index, (name, texts) in zip(chosen, shown_rows(rows, chosen), strict=True):
         actual, predicted = (task.say(values[index]) for values in (answers.labels, answers.predicted))
-        shown_id = None if name is None else show(name)
-        mistakes.append(Mistake(index + 1, pieces, actual, predicted, float(answers.certainty[index]), shown_id))
+        mistakes.append(Mistake(index + 1, texts, actual, predicted, float(answers.certainty[index]), name))
     return mistakes
 
 
 def describe_suspects(task: Task, answers: Answers, rows: Dataset, suspects: Suspects) -> SuspectSection:
-    """Fetches the texts of the most suspect labels, the words that differ within a pair marked."""
+    """Fetches the texts of the most suspect labels."""
     count = int(suspects.suspect.sum())
     chosen = suspects.ranked()[: min(count, SUSPECTS_SHOWN)].tolist()
-    found = rows[chosen]  # these rows alone, as above
-    columns = [found[name] for name in ("text", "text_pair") if name in found]
     worst = []
-    for index, *row in zip(chosen, *columns, strict=True):
-        shown = [show(text) for text in row]
-        pieces = list(mark_differences(*shown)) if len(shown) == 2 else [[(shown[0], False)]]
+    for index, (name, texts) in zip(chosen, shown_rows(rows, chosen), strict=True):
         label, suggested = (task.say(values[index]) for values in (answers.labels, suspects.suggested))
-        worst.append(Doubt(index + 1, pieces, label, suggested, float(suspects.quality[index])))
+        worst.append(Doubt(index + 1, texts, label, suggested, float(suspects.quality[index]), name))
     return SuspectSection(count, worst)
+
+
+def shown_rows(rows: Dataset, chosen: list[int]) -> list[tuple[str | None, list[list[Piece]]]]:
+    """Returns the id of each chosen row, if the data have ids, and its texts, words that differ in a pair marked."""
+    found = rows[chosen]  # these rows alone: pyarrow's own `take` would copy every text of the split
+    columns = [found[name] for name in ("text", "text_pair") if name in found]
+    shown = []
+    for name, *texts in zip(found.get(ID, [None] * len(chosen)), *columns, strict=True):
+        pair = [show(text) for text in texts]
+        pieces = list(mark_differences(*pair)) if len(pair) == 2 else [[(pair[0], False)]]
+        shown.append((None if name is None else show(name), pieces))
+    return shown
 
 
 def render_page(run: RunSummary, splits: Sequence[SplitSection], templates: Path) -> str:
