@@ -20,7 +20,7 @@ from stages.shared.statistics.params import EvaluateParams
 from tests.predictions import branch, labels_of, logits_of
 from tests.project import Project
 
-P = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=2000, seed=0)
+P = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=2000, seed=0, per_class=False)
 SHARES = [0.1, 0.3, 1.0]
 
 

@@ -26,7 +26,7 @@ from tests.project import PROGRAMS, Project, copy_project
 from tests.tiny import wordpieces
 
 NO_CHANGE = "expected section.key=value, and download.fold comes from --k"
-P = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=500, seed=0)
+P = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=500, seed=0, per_class=False)
 TASK = {
     "name": "files",
     "problem_type": "single_label_classification",
