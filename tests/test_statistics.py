@@ -380,6 +380,18 @@ def test_the_best_constant_number_is_the_mean() -> None:
     assert (found["pearson"], found["spearmanr"]) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_perfect_correlation_has_no_interval_and_no_traceback(sign: int) -> None:
+    task = make_task(NUMBERS)
+    labels = np.arange(60, dtype=np.float32)
+    found = metric_intervals(task, labels, [sign * labels[:, np.newaxis]], confidence=0.95, resamples=200, seed=0)
+    for name in ("pearson", "spearmanr"):
+        assert (found[name].low, found[name].withheld) == (
+            None,
+            "no example differs from the others, so nothing says how sure it is",
+        )
+
+
 def test_of_one_label_alone_the_constant_is_perfect() -> None:
     task = make_task(CLASSES)
     found = constant_scores(task, np.ones(20, dtype=np.int64))

@@ -30,7 +30,7 @@ PLAIN: Scale = (lambda value: value, lambda value: 1.0, lambda value: value)
 LOGARITHM: Scale = (lambda value: float(np.log(value)), lambda value: 1 / value, lambda value: float(np.exp(value)))
 FISHER: Scale = (
     lambda value: float(np.arctanh(value)),
-    lambda value: 1 / (1 - value**2),
+    lambda value: float(np.divide(1.0, 1.0 - value**2)),  # infinite at the ends of the scale, where no interval is
     lambda value: float(np.tanh(value)),
 )
 
