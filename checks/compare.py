@@ -15,7 +15,7 @@ Exit status: 0 with an answer, whatever it is; 2 if there is none.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,7 @@ def as_markdown(comparison: RevisionComparison) -> str:
     lines = [f"**compare {plain(comparison.old)} -> {plain(comparison.new)}**"]
     for split in comparison.splits:
         lines += ["", f"{plain(split.split)}, {split.examples} examples", ""]
-        lines += cli.markdown_table(_rows(split, comparison.alpha))
+        lines += cli.markdown_table(_rows(split, comparison.alpha, plain))
         notes = [*_notes(split, comparison.alpha), *looked_at(comparison, split.split)]
         lines += ["", *(f"- {plain(note)}" for note in notes)]
         rows = [["row", "flip", "label", "old", "new", "confidence", "text"]]
@@ -193,7 +193,7 @@ def row_of(flip: Flip) -> str:
     return f"row {flip.row}" if flip.id is None else f"row {flip.row} (id {flip.id})"
 
 
-def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:
+def _rows(split: SplitComparison, alpha: float, say: Callable[[str], str] = visible) -> list[list[str]]:
     interval = f"{100 * (1 - alpha):g} % interval"
     rows = [["metric", "", "old", "new", "difference", interval, "p", "p (Holm)", "detectable", "verdict"]]
     for one in split.differences:
@@ -201,13 +201,13 @@ def _rows(split: SplitComparison, alpha: float) -> list[list[str]]:
         ends = "withheld" if one.low is None else f"[{one.low:+.4f}, {one.high:+.4f}]"
         least = "" if one.detectable is None else f"{one.detectable:.4f}"
         numbers = [f"{one.old:.4f}", f"{one.new:.4f}", f"{one.difference:+.4f}", ends]
-        rows.append([named(one), rank, *numbers, f"{one.p_value:.2g}", f"{one.p_holm:.2g}", least, one.verdict])
+        rows.append([named(one, say), rank, *numbers, f"{one.p_value:.2g}", f"{one.p_holm:.2g}", least, one.verdict])
     return rows
 
 
-def named(difference: Difference) -> str:
-    """Names a metric, with the label whose it is."""
-    return difference.metric if difference.label is None else f"{difference.metric} of {visible(difference.label)}"
+def named(difference: Difference, say: Callable[[str], str] = visible) -> str:
+    """Names a metric, with the label whose it is, as `say` makes its name safe."""
+    return difference.metric if difference.label is None else f"{difference.metric} of {say(difference.label)}"
 
 
 def _notes(split: SplitComparison, alpha: float) -> list[str]:

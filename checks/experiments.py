@@ -121,7 +121,8 @@ def resolve(root: Path, changes: Sequence[str]) -> dict[str, Any]:
             inner = inner.get(section) if isinstance(inner, dict) else None
         if not isinstance(inner, dict):
             raise cli.Unanswerable(f"{change!r}: params.yaml has no section {'.'.join(sections)}")
-        inner[last] = YAML(typ="safe", pure=True).load(value)
+        new, old = YAML(typ="safe", pure=True).load(value), inner.get(last)
+        inner[last] = old | new if isinstance(new, dict) and isinstance(old, dict) else new  # as DVC merges mappings
     return params
 
 

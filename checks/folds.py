@@ -28,7 +28,7 @@ from checks.out_of_fold import FOLD, OutOfFold, predict_out_of_fold, without_cho
 from checks.spread import score_range
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.params import read_params
+from stages.shared.runtime.params import fill_section
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.run_stage import SCRATCH
 from stages.shared.runtime.terminal import say, visible, warn
@@ -224,8 +224,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.out is not None and not options.out.parent.is_dir():
             raise cli.Unanswerable(f"--out {options.out}: no folder {options.out.parent}; make it first")
         changes = checked(options.changes, FOLD, "--k")
-        p = read_params("evaluate", EvaluateParams, root / "params.yaml")
-        if chosen := without_choice(resolve(root, changes)):
+        params = resolve(root, changes)
+        p = fill_section(EvaluateParams, params.get("evaluate"), "params.yaml: evaluate")
+        if chosen := without_choice(params):
             warn(f"folds: with {' and '.join(chosen)}: a fold must not choose the epoch that it is scored by")
         found = predict_out_of_fold(repo, "folds", options.k, changes)
         file = options.out or default_file(root, found)

@@ -23,12 +23,20 @@ from typing import Any
 
 from checks import cli
 from checks.curve import CurvePoint, draw_curve
-from checks.experiments import Experiment, add_changes, check_experiments, checked, end_runs_on_sigterm, finished
-from checks.predictions import predicted_splits, read_pair
+from checks.experiments import (
+    Experiment,
+    add_changes,
+    check_experiments,
+    checked,
+    end_runs_on_sigterm,
+    finished,
+    resolve,
+)
+from checks.predictions import predicted_splits, read_pair, task_of
 from checks.revisions import Revision
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
-from stages.shared.runtime.params import read_params
+from stages.shared.runtime.params import fill_section
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.terminal import say, visible
 from stages.shared.statistics.confidence import metric_intervals
@@ -76,6 +84,20 @@ def share_experiments(shares: Sequence[float], changes: Sequence[str]) -> list[E
     ]
 
 
+def asked_metric(found: Revision, split: str, metric: str | None) -> str:
+    """Returns the metric that the sentence is about: the first of the task if none is asked for.
+
+    Raises:
+        Unanswerable: the split was not predicted, or there is no such metric.
+    """
+    predicted, names = predicted_splits(found), [*task_of(found).metrics, "loss"]
+    if split not in predicted:
+        raise cli.Unanswerable(f"--split {split}: not predicted, only {', '.join(predicted)}")
+    if metric is not None and metric not in names:
+        raise cli.Unanswerable(f"--metric {metric}: must be one of {', '.join(names)}")
+    return metric or names[0]
+
+
 def learning_curve(
     found: Sequence[Revision], shares: Sequence[float], split: str, metric: str | None, p: EvaluateParams
 ) -> LearningCurve:
@@ -88,15 +110,10 @@ def learning_curve(
         Unanswerable: the split was not predicted or has no labels, or there is no such metric.
         BadInput: a logit is not finite.
     """
-    predicted = predicted_splits(found[0])
-    if split not in predicted:
-        raise cli.Unanswerable(f"--split {split}: not predicted, only {', '.join(predicted)}")
+    metric = asked_metric(found[0], split, metric)
     pairs = [read_pair(one, other, split) for one, other in pairwise(found)]
     task, labels, groups = pairs[0].task, pairs[0].labels, pairs[0].groups
     names = [*task.metrics, "loss"]
-    metric = metric or names[0]
-    if metric not in names:
-        raise cli.Unanswerable(f"--metric {metric}: must be one of {', '.join(names)}")
     points, sizes = [], [rows_trained_on(one) for one in found]
     for (smaller, larger), (fewer, more) in zip(pairwise(shares), pairwise(sizes), strict=True):
         if fewer >= more:
@@ -244,10 +261,15 @@ def _ask(repo: Any, options: argparse.Namespace) -> int:
     shares = read_shares(options.shares)
     if options.svg is not None and not options.svg.parent.is_dir():
         raise cli.Unanswerable(f"--svg {options.svg}: no folder {options.svg.parent}; make it first")
-    p = read_params("evaluate", EvaluateParams, Path(repo.root_dir) / "params.yaml")
-    experiments = share_experiments(shares, checked(options.changes, FRACTION, "--shares"))
+    changes = checked(options.changes, FRACTION, "--shares")
+    params = resolve(Path(repo.root_dir), changes)
+    p = fill_section(EvaluateParams, params.get("evaluate"), "params.yaml: evaluate")
+    experiments = share_experiments(shares, changes)
     check_experiments(repo, experiments)
-    found = [finished(repo, "learning_curve", one) for one in experiments]
+    found = []
+    for one in experiments:
+        found.append(finished(repo, "learning_curve", one))
+        asked_metric(found[0], options.split, options.metric)  # what cannot be answered costs one training, not all
     curve = learning_curve(found, shares, options.split, options.metric, p)
     if options.svg is not None:
         with publish(options.svg) as (out,):

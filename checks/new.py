@@ -175,8 +175,11 @@ def set_params(file: Path, place: str, data: Path | None, options: argparse.Name
         "metrics": ["f1_macro", "accuracy"],
         "validation_fraction": 0.1 if data is not None and data.is_file() else None,
         "test_fraction": None,
-    }
+        "on_empty": "error",
+        "on_unlabelled": "error",
+    } | dict.fromkeys(("label_aliases", "id_column", "fold", "train_fraction"))
     text = with_values(text, "download", download)
+    text = with_values(text, "train", {"class_weights": None})
     off = dict.fromkeys(("thresholds", "costs", "error_rate"))
     text = with_values(text, "calibrate", {"split": "validation"} | off)
     text = with_values(text, "evaluate", {"splits": ["validation"], "metrics": [], "per_class": False})

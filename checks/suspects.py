@@ -5,9 +5,9 @@
 Each row is judged by the model of the fold that it was held out of. The folds are those of `checks.folds`: they are
 trained if they are not there yet. The method is confident learning (stages/report/suspects.py): a label is suspect if
 the model is confident of another one. `--out` writes the suspects as a csv, the worst first, and with `--all` every
-row, suspects first. Its columns: `row` (in train, from 1), `id` (of download.id_column), the texts, `label`,
-`suggested_label`, `quality` (of the label: 0 is wrong for sure, 1 is right for sure), `suspect`, and those of
-download.keep_columns.
+row, suspects first. Its columns: `idx` (the position in the data of train from 0, or their own column `idx`), `id` (of
+download.id_column), the texts, `label`, `suggested_label`, `quality` (of the label: 0 is wrong for sure, 1 is right for
+sure), `suspect`, and those of download.keep_columns.
 A csv that people open in a spreadsheet: a text that would be a formula there has an apostrophe before it.
 Exit status: 0 with an answer; 2 with one line on stderr if there is none; 130 for Ctrl-C.
 """
@@ -37,7 +37,7 @@ NO_NUMBERS = "a regression has no labels to be suspect: confident learning is fo
 class SuspectLabel:
     """One row whose label is in doubt."""
 
-    row: int  # in train, from 1
+    idx: int  # the position in train from 0, or the data's own column `idx`
     id: str | None  # of download.id_column
     texts: list[str]
     label: str
@@ -61,7 +61,7 @@ def row_of(found: OutOfFold, judged: Suspects, place: int) -> SuspectLabel:
     texts = [found.rows[name][place].as_py() for name in ("text", "text_pair") if name in found.rows.column_names]
     label, suggested = (found.task.say(values[place]) for values in (found.labels, judged.suggested))
     own = found.rows[ID][place].as_py() if ID in found.rows.column_names else None
-    return SuspectLabel(int(found.idx[place]) + 1, own, texts, label, suggested, float(judged.quality[place]))
+    return SuspectLabel(int(found.idx[place]), own, texts, label, suggested, float(judged.quality[place]))
 
 
 def csv_rows(found: OutOfFold, judged: Suspects, everything: bool) -> Iterator[list[Any]]:
@@ -69,7 +69,7 @@ def csv_rows(found: OutOfFold, judged: Suspects, everything: bool) -> Iterator[l
     texts = [name for name in ("text", "text_pair") if name in found.rows.column_names]
     kept = kept_columns(found.rows)
     ids = [name for name in (ID,) if name in found.rows.column_names]
-    header = ["row", *ids, *texts, "label", "suggested_label", "quality", "suspect"]
+    header = ["idx", *ids, *texts, "label", "suggested_label", "quality", "suspect"]
     # A kept column of a name that is taken has the name of its key before it, as in data/raw.
     yield [*header, *(name if name not in header else f"kept:{name}" for name in kept)]
     for place in judged.ranked().tolist():
@@ -77,7 +77,7 @@ def csv_rows(found: OutOfFold, judged: Suspects, everything: bool) -> Iterator[l
             one = row_of(found, judged, place)
             answer = [one.label, one.suggested_label, f"{one.quality:.4f}", "yes" if judged.suspect[place] else "no"]
             yield [
-                one.row,
+                one.idx,
                 *([one.id] if ids else []),
                 *one.texts,
                 *answer,
@@ -105,10 +105,10 @@ def as_text(answer: SuspectList) -> str:
     share = answer.suspects / answer.rows
     lines = [f"{answer.suspects:,} of {answer.rows:,} labels of train are suspect ({100 * share:.1f} %)"]
     if answer.worst:
-        rows = [["row", "quality", "label", "suggested", "text"]]
+        rows = [["idx", "quality", "label", "suggested", "text"]]
         for one in answer.worst:
             words = [visible(text) for text in (one.label, one.suggested_label, " | ".join(one.texts))]
-            rows.append([str(one.row), f"{one.quality:.3f}", *words[:2], words[2][:CHARACTERS]])
+            rows.append([str(one.idx), f"{one.quality:.3f}", *words[:2], words[2][:CHARACTERS]])
         lines += ["", *cli.text_table(rows)]
     return "\n".join([*lines, *answer.notes])
 

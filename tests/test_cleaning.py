@@ -242,10 +242,10 @@ def test_duplicates_and_contradictions_are_named_by_row_and_id(
     run_download(text_column="a", text_pair_column=None, id_column="b")
     said = capsys.readouterr().err
     assert (
-        "download: train: 2 rows repeat an earlier one: rows 3 (id r3) and 1 (id r1); rows 4 (id r4) and 2 (id r2)\n"
+        "download: train: 2 rows repeat an earlier one: rows 3 (id r3) and 1 (id r1); rows 4 (id r4) and 2 (id r2) of data/raw\n"
         in said
     )
-    assert "download: train: 1 text has more than one label: rows 1 (id r1) and 3 (id r3)\n" in said
+    assert "download: train: 1 text has more than one label: rows 1 (id r1) and 3 (id r3) of data/raw\n" in said
     facts = read_facts(tmp_path)
     assert facts["repeated"] == [{"split": "train", "rows": [[3, 1], [4, 2]]}]
     assert facts["contradictory"] == [{"split": "train", "rows": [[1, 3]]}]

@@ -268,8 +268,8 @@ def test_a_killed_fold_goes_on_and_its_logits_find_the_planted_labels(tmp_path: 
     assert re.findall(r"(fold-\d)-of-2-\w+: (\w+)", ranked.stderr) == [("fold-1", "found"), ("fold-2", "found")]
     with (project.folder / "suspects.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 160 and {int(row["row"]) for row in rows} == set(range(1, 161))
-    top = {int(row["row"]) for row in rows[:16]}
+    assert len(rows) == 160 and {int(row["idx"]) for row in rows} == set(range(160))
+    top = {int(row["idx"]) for row in rows[:16]}
     assert len(top & wrong) >= 0.6 * len(wrong)
     # Each fold is an experiment like any other, with its own scores.
     refs = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()

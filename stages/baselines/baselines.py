@@ -119,13 +119,15 @@ def of_encoder(task: Task, files: BaselinesFiles, sizes: Mapping[str, int], devi
     splits = load_splits(files.tokenized)
     labels, groups = train_labels(files)
     chosen = drawn(np.ones(len(labels), dtype=np.int64), MOST_EXAMPLES)
-    features = encoder(splits["train"].select(chosen))
+    features = encoder(splits["train"], chosen)
     middle, spread = features.mean(axis=0), features.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
     model = fit_chosen(
         task, (features - middle) / scale, labels[chosen], None if groups is None else renumbered(groups[chosen])
     )
-    logits = {split: model.logits((encoder(splits[split]) - middle) / scale) for split in sizes}
+    logits = {
+        split: model.logits((encoder(splits[split], np.arange(size)) - middle) / scale) for split, size in sizes.items()
+    }
     return Baseline("frozen_encoder", model, features.shape[1], len(chosen), logits)
 
 

@@ -98,7 +98,7 @@ def _repeated(splits: Mapping[str, Dataset], texts: TextCodes) -> Facts:
     """Names the first rows of each split whose texts were seen before, and those with different labels.
 
     `repeated`: {split, rows: [[row, the first one like it], ...]}. `contradictory`: {split, rows: [[row, row, ...],
-    ...]}, a list for each text. Rows are counted from 1. What there is none of has no key.
+    ...]}, a list for each text. Rows are those of data/raw, counted from 1. What there is none of has no key.
     """
     found: Facts = {"repeated": [], "contradictory": []}
     for (name, split), codes, swapped in zip(splits.items(), texts.codes, texts.swapped, strict=True):
@@ -225,6 +225,7 @@ def say_repeated(facts: Mapping[str, Sequence[Mapping[str, Any]]], splits: Mappi
                 return str(row) if ids is None else f"{row} (id {ids[row - 1].as_py()})"
 
             listed = "; ".join("rows " + " and ".join(map(named, rows)) for rows in record["rows"])
+            listed += " of data/raw"  # where rows that were left out or carved have no number
             more = "; ..." if total > len(record["rows"]) else ""
             warn(f"download: {name}: {total} {one if total == 1 else many}: {listed}{more}")
 

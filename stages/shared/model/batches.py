@@ -17,6 +17,7 @@ class Pieces:
     """What the model is given of a split, piece by piece: its rows, or the windows of their texts in the same order."""
 
     def __init__(self, split: Dataset) -> None:
+        assert split._indices is None, "a selection of rows, whose table has all of them"
         self.rows = len(split)
         self.in_windows = "windows" in split.column_names
         if not self.in_windows:
@@ -25,7 +26,7 @@ class Pieces:
         chunks = split.data.table["windows"].chunks
         counts = [np.diff(chunk.offsets.to_numpy()) for chunk in chunks]
         self.ends = np.concatenate([[0], *counts]).cumsum()  # int64[rows + 1]: each row's first piece, and their number
-        self.lengths = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
+        self.lengths = np.concatenate([np.empty(0, np.int32), *(chunk.flatten().to_numpy() for chunk in chunks)])
         self.before = np.concatenate([[0], self.lengths.cumsum(dtype=np.int64)])  # tokens, int64[pieces + 1]
 
     def __len__(self) -> int:
@@ -35,6 +36,14 @@ class Pieces:
         """Returns the first piece of every `WINDOW` rows."""
         starts = range(0, self.rows, WINDOW)
         return [int(self.ends[row]) for row in starts] if self.in_windows else starts
+
+    def inside(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the pieces of some rows, int64[pieces], and how many each row has, int64[rows]."""
+        if not self.in_windows:
+            return rows, np.ones_like(rows)
+        counts = self.ends[rows + 1] - self.ends[rows]
+        firsts = np.concatenate([[0], counts.cumsum()[:-1]])
+        return np.repeat(self.ends[rows] - firsts, counts) + np.arange(counts.sum()), counts
 
     def places(self, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the row of each piece, and which of its tokens is the first: both int64[pieces]."""

@@ -6,10 +6,12 @@ They are the files under metrics/, which are in Git. What DVC keeps in its cache
 import shutil
 from pathlib import Path
 
+from stages.shared.runtime.dvc_hash import dvc_hash
 from stages.shared.runtime.snapshot import declaration
 
 FOLDER = Path(".scratch/last_results")
 RESULTS = Path("metrics")
+LOCK = Path("dvc.lock")
 
 
 def keep_results(stage: str) -> None:
@@ -24,10 +26,17 @@ def keep_results(stage: str) -> None:
 
 
 def bring_back_results(stage: str) -> None:
-    """Puts the results of the last run that succeeded here where there are none, after one that failed."""
+    """Puts the stage's results back that dvc.lock records, if a run that failed has left none at all.
+
+    Others that are kept here, of another branch or of a run in between, would stand beside a lock that is not theirs.
+    """
     kept = FOLDER / stage
-    for copy in kept.rglob("*"):
-        file = copy.relative_to(kept)
-        if copy.is_file() and not file.exists():
+    copies = [file for file in kept.rglob("*") if file.is_file()]
+    if any(copy.relative_to(kept).exists() for copy in copies) or not LOCK.is_file():
+        return
+    recorded = LOCK.read_text(encoding="utf-8")
+    if all(dvc_hash(copy) in recorded for copy in copies):
+        for copy in copies:
+            file = copy.relative_to(kept)
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(copy, file)

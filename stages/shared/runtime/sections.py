@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import PARAMS_FILE, fill, fill_section, params_dataclass, read_document
@@ -71,6 +72,8 @@ def as_type(node: Mapping[str, Any]) -> Any:
         return Union[tuple(as_type(inner) for inner in node["anyOf"])]  # noqa: UP007  (made while it runs)
     if "enum" in node or "const" in node:
         return Literal[tuple(node.get("enum", [node.get("const")]))]
+    if "properties" in node:
+        return TypedDict("Section", {name: as_type(inner) for name, inner in node["properties"].items()})  # type: ignore[operator]
     if node.get("type") == "array" and "items" in node:
         kind: Any = list[as_type(node["items"])]  # type: ignore[misc]
     elif isinstance(node.get("additionalProperties"), Mapping):
