@@ -332,8 +332,12 @@ def test_the_frozen_encoder_reads_the_mean_of_the_last_layer(tiny_checkpoint: Pa
     features = Features({name: List(Value("int32")) for name in tokens} | {"length": Value("int32")})
     split = Dataset.from_dict(tokens | lengths, features=features)
     section = {"arithmetic": "portable", "token_budget": 40, "threads": 1}
-    found = FrozenEncoder(section, "cpu", tiny_checkpoint)(split)
+    encoder = FrozenEncoder(section, "cpu", tiny_checkpoint)
+    found = encoder(split, np.arange(9))
     assert found.shape == (9, 32)
+    np.testing.assert_allclose(encoder(split, np.array([2, 4, 7])), found[[2, 4, 7]], atol=1e-6)
+    with pytest.raises(AssertionError, match="a selection of rows"):
+        encoder(split.select([2, 4, 7]), np.arange(3))
     with torch.no_grad():
         for pair, row in zip(texts, found, strict=True):
             expected = model(**tokenizer(*pair, return_tensors="pt")).last_hidden_state[0].mean(0)

@@ -242,8 +242,8 @@ def test_duplicates_and_contradictions_are_named_by_row_and_id(
     run_download(text_column="a", text_pair_column=None, id_column="b")
     said = capsys.readouterr().err
     assert (
-        "download: train: 2 rows repeat an earlier one: rows 3 (id r3) and 1 (id r1); rows 4 (id r4) and 2 (id r2) of data/raw\n"
-        in said
+        "download: train: 2 rows repeat an earlier one: "
+        "rows 3 (id r3) and 1 (id r1); rows 4 (id r4) and 2 (id r2) of data/raw\n" in said
     )
     assert "download: train: 1 text has more than one label: rows 1 (id r1) and 3 (id r3) of data/raw\n" in said
     facts = read_facts(tmp_path)

@@ -299,8 +299,11 @@ def test_a_text_cannot_decorate_a_pull_request(predicted: Project, capsys: pytes
     text = r"a \| b ![x](http://x) @octocat `code` &lt; <img>"
     make(predicted, LABELS, logits_of(LABELS, range(40)), [text] * 200, label_names=["@no", "y|es"])
     branch(predicted, "other", LABELS, logits_of(LABELS, range(41)), texts=[text] * 200, label_names=["@no", "y|es"])
+    per_class(predicted, "true")
     assert compare.main(["main", "--markdown", "--flips", "1"]) == 0
-    row = capsys.readouterr().out.splitlines()[-1]
+    out = capsys.readouterr().out
+    assert r"| precision of y\|es | secondary |" in out and "@no |" not in out
+    row = out.splitlines()[-1]
     assert r"a \\\| b \!\[x\]\(http://x\) @&#8203;octocat \`code\` \&lt; \<img\><br>" in row
     assert r" | @&#8203;no | @&#8203;no | y\|es | " in row
 

@@ -76,6 +76,13 @@ def test_no_experiment_is_removed_or_written_over(tmp_path: Path, monkeypatch: p
     assert {mine, other} < set(project.run("git", "for-each-ref", "--format=%(refname)").stdout.split())
 
 
+def test_a_mapping_is_merged_as_dvc_merges_it(tmp_path: Path) -> None:
+    project = git_project(tmp_path / "project")
+    (project.folder / "params.yaml").write_text("download: {}\ntrain: {class_weights: {a: 1, b: 5}, other: null}\n")
+    params = experiments.resolve(project.folder, ["train.class_weights={a: 2}", "train.other={c: 3}"])
+    assert params["train"] == {"class_weights": {"a": 2, "b": 5}, "other": {"c": 3}}
+
+
 def test_a_run_keeps_its_scratch_in_the_project_until_it_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,15 @@
 """checks.new and checks.upgrade: from this repository to one's own, and to a newer tunelock in it."""
 
+import argparse
 import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from checks.new import set_params
 from checks.params_text import cut, joined, with_new_keys, with_values, without_rules
 from stages.shared.runtime.sections import check_sections
 from tests.project import Project, copy_release
@@ -263,3 +266,23 @@ def test_a_projects_tests_are_green_and_it_reproduces_with_its_data_in_a_remote_
         shutil.rmtree(mine.folder / name)
     verdict = mine.run("python", "-m", "checks.verify", check=False)
     assert verdict.returncode == 0 and "identical bytes" in verdict.stdout, verdict.stdout + verdict.stderr
+
+
+def test_what_params_say_of_other_data_is_not_taken_over(tmp_path: Path) -> None:
+    file, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8")
+    other = {
+        "id_column": "number",
+        "label_aliases": {"a": "b"},
+        "fold": {"of": 2, "hold_out": 1},
+        "train_fraction": 0.5,
+        "on_empty": "drop",
+        "on_unlabelled": "drop",
+    }
+    file.write_text(with_values(with_values(text, "download", other), "train", {"class_weights": {"a": 2}}))
+    set_params(file, "data/own/a.csv", None, argparse.Namespace(text="text", pair=None, label="topic"))
+    params = YAML(typ="safe", pure=True).load(file)
+    assert {name: params["download"][name] for name in other} == dict.fromkeys(other) | {
+        "on_empty": "error",
+        "on_unlabelled": "error",
+    }
+    assert params["train"]["class_weights"] is None

@@ -337,13 +337,19 @@ def test_a_stage_ends_with_its_parent_while_it_imports(tmp_path: Path) -> None:
 
 
 FAILS = """
+from stages.shared.runtime.dvc_hash import dvc_hash
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.last_results import keep_results
 from stages.shared.runtime.run_stage import program, results_kept
 from pathlib import Path
-Path("metrics/data.json").write_text("good")
+results = [Path("metrics/data.json"), Path("metrics/made_from/download.json")]
+for one in results:
+    one.write_text("good")
 keep_results("download")
-Path("metrics/data.json").unlink()  # as DVC does before it runs a stage
+Path("dvc.lock").write_text("md5: " + dvc_hash(results[0]))
+for one in results:
+    one.unlink()  # as DVC does before it runs a stage
+{}
 with program("download"), results_kept("download"):
     raise {}
 """
@@ -351,8 +357,26 @@ with program("download"), results_kept("download"):
 
 @pytest.mark.parametrize("error", ["BadInput('no')", "ZeroDivisionError", "KeyboardInterrupt", "SystemExit(3)"])
 def test_a_stage_that_fails_leaves_the_metrics_of_its_last_good_run(error: str, tmp_path: Path) -> None:
+    assert fail("", error, tmp_path) == {"data.json": "good", "download.json": "good"}
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "left"),
+    [
+        ("Path('dvc.lock').write_text('md5: 0')", {}),  # the lock of another branch, or of another run
+        ("results[0].write_text('new')", {"data.json": "new"}),  # the stage had published, and failed after that
+    ],
+)
+def test_results_come_back_whole_and_beside_their_own_lock_or_not_at_all(
+    meanwhile: str, left: dict[str, str], tmp_path: Path
+) -> None:
+    assert fail(meanwhile, "BadInput('no')", tmp_path) == left
+
+
+def fail(meanwhile: str, error: str, folder: Path) -> dict[str, str]:
+    """Lets a stage fail that had a good run, and returns what is in metrics/ then."""
     for name in ("dvc.yaml", "tests/params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "metrics").mkdir()
-    assert python(FAILS.format(error), tmp_path).returncode
-    assert (tmp_path / "metrics" / "data.json").read_text() == "good"
+        shutil.copy(ROOT / name, folder)
+    (folder / "metrics" / "made_from").mkdir(parents=True)
+    assert python(FAILS.format(meanwhile, error), folder).returncode
+    return {file.name: file.read_text() for file in sorted((folder / "metrics").rglob("*.json"))}

@@ -321,6 +321,13 @@ def test_an_export_of_a_model_that_reads_in_windows_is_refused(
     )
 
 
+def test_a_file_without_any_text_is_scored_in_windows_too(scored_of: Callable[..., Shipped], tmp_path: Path) -> None:
+    scored_of(False, **WINDOWS)
+    file, out = write(tmp_path / "rows.jsonl", [{"first": " "}, {"first": ""}]), tmp_path / "out.jsonl"
+    assert score.main([str(file), "--out", str(out), "--on-empty", "skip"]) == 0
+    assert [row["predicted_label"] for row in read(out)] == [None, None]
+
+
 def test_pieces_are_where_the_windows_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "WINDOW", 2)
     windows = [[3, 2], [1], [4, 4, 1], [2], [5]]
@@ -332,6 +339,8 @@ def test_pieces_are_where_the_windows_are(tmp_path: Path, monkeypatch: pytest.Mo
     assert pieces.lengths.tolist() == [3, 2, 1, 4, 4, 1, 2, 5] and list(pieces.blocks()) == [0, 3, 7]
     numbers, starts = pieces.places(np.arange(8))
     assert (numbers.tolist(), starts.tolist()) == ([0, 0, 1, 2, 2, 2, 3, 4], [0, 3, 0, 0, 4, 8, 0, 0])
+    numbers, counts = pieces.inside(np.array([0, 2, 4]))
+    assert (numbers.tolist(), counts.tolist()) == ([0, 1, 3, 4, 5, 7], [2, 3, 1])
     logits = np.arange(16, dtype=np.float32).reshape(8, 2)
     assert np.concatenate(list(pieces.of_rows(logits, "max")))[:, 0].tolist() == [2, 4, 10, 12, 14]
     assert np.concatenate(list(pieces.of_rows(logits, "mean")))[:, 0].tolist() == [1, 4, 8, 12, 14]
