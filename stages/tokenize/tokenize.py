@@ -67,7 +67,7 @@ def tokenize(p: TokenizeParams, execution: Execution, files: TokenizeFiles) -> N
             features = token_features(input_names(tokenizer, config), split.features, windows=p.cut.in_windows)
             examples = min(len(split), p.max_samples or len(split))
             place = Place(str(files.raw), f" of the {name} split", files.pretrained)
-            counts = Counts()
+            counts = TokenCounts()
             with (
                 add_split(tokenized, name, features) as write,
                 tqdm(total=examples, desc="tokenize", unit=" examples", disable=None) as progress,
@@ -249,7 +249,7 @@ def check_tokens(
             )
 
 
-class Counts:
+class TokenCounts:
     """Counts the tokens of a split's rows, and what was cut from them."""
 
     def __init__(self) -> None:
