@@ -148,8 +148,8 @@ def test_annotators_get_the_suspects_first_and_no_formulas() -> None:
     text = "".join(map(csv_line, csv_rows(found, judged, True)))
     header, first, *others = csv.reader(io.StringIO(text))
     assert header == ["idx", "id", "text", "label", "suggested_label", "quality", "suspect", "source"]
-    assert first == ["6", "t3", "'=three\nlines", "'=no", "yes", "0.1000", "yes", "z"]
-    assert [row[0] for row in others] == ["1", "5"] and [row[-2] for row in others] == ["no", "no"]
+    assert first == ["5", "t3", "'=three\nlines", "'=no", "yes", "0.1000", "yes", "z"]
+    assert [row[0] for row in others] == ["0", "4"] and [row[-2] for row in others] == ["no", "no"]
     assert others[1][-1] == "'=y" and others[1][1] == "'-t2"
     assert len(list(csv_rows(found, judged, False))) == 2
     assert row_of(found, judged, 2).texts == ["=three\nlines"]
