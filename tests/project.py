@@ -117,6 +117,18 @@ class Project:
         self.run("git", "commit", "--quiet", "--message", message)
 
 
+def run_python(*arguments: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Runs this interpreter on the code of the project as it is now, in some folder, and waits for it."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Returns as soon as the condition holds; an assertion fails if it does not in time."""
     deadline = time.monotonic() + seconds

@@ -12,7 +12,7 @@ from dvc.repo import Repo
 from checks import cli, upgrade, verify, why
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.snapshot import made_at, refuse_absent
-from tests.project import STAGES, Project
+from tests.project import STAGES, Project, run_python
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
@@ -21,17 +21,6 @@ COMMANDS = [
     *(f"ship.{name}" for name in ("export", "glue", "push", "score")),
     "examples.serve",
 ]
-
-
-def python(*arguments: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture
@@ -50,7 +39,7 @@ def test_a_stage_before_those_it_reads_says_which_makes_what_it_misses(stage: st
 
 
 def test_the_programs_say_so_in_one_line(empty: Path) -> None:
-    done = python("-m", "stages.report", folder=empty)
+    done = run_python("-m", "stages.report", folder=empty)
     assert done.returncode == 1
     assert done.stderr == (
         "report: data/overlap: not there; download makes it: `dvc repro report` runs what is missing first\n"
@@ -62,7 +51,7 @@ def test_a_file_that_is_missing_in_what_a_stage_reads_is_named(empty: Path) -> N
         (empty / name).mkdir(parents=True)
     for name in ("requirements.txt", "stages"):
         (empty / name).symlink_to(ROOT / name)
-    done = python("-m", "stages.calibrate", folder=empty)
+    done = run_python("-m", "stages.calibrate", folder=empty)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert done.stderr == "calibrate: data/raw/task.json: not there; `dvc repro calibrate` makes what it reads anew\n"
 
@@ -117,7 +106,7 @@ def test_a_parser_needs_no_docstring() -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_starts_without_docstrings(command: str) -> None:
-    done = python("-OO", "-m", command, "--help")
+    done = run_python("-OO", "-m", command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"usage: python -m {command}" in done.stdout
 

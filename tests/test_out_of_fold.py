@@ -22,19 +22,12 @@ from checks.folds import corrected_interval, cross_validate, write_predictions
 from checks.out_of_fold import OutOfFold, own_changes, put_together
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.task.task import Task
+from tests.predictions import TASK
 from tests.project import PROGRAMS, Project, copy_project
 from tests.tiny import wordpieces
 
 NO_CHANGE = "expected section.key=value, and download.fold comes from --k"
 P = EvaluateParams(splits=["validation"], metrics=[], confidence=0.95, resamples=500, seed=0, per_class=False)
-TASK = {
-    "name": "files",
-    "problem_type": "single_label_classification",
-    "label_names": ["no", "yes"],
-    "metrics": ["accuracy", "f1"],
-    "source": "files",
-    "revision": "0",
-}
 
 
 class Run:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from stages.shared.model.launcher import _first, launch
 from stages.shared.runtime.errors import BadInput
 from stages.train.order import EpochSampler, StepBatches
-from tests.project import PROGRAMS, Project, copy_project, wait_for
+from tests.project import PROGRAMS, Project, copy_project, run_python, wait_for
 from tests.tiny import make_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -83,22 +83,11 @@ def test_of_several_failures_the_one_that_caused_the_others_is_told() -> None:
     assert not isinstance(bug, BadInput) and "lost it" in str(bug)
 
 
-def python(*arguments: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 def test_what_a_scheduler_says_of_ranks_does_not_make_a_lone_process_wait(tmp_path: Path) -> None:
     code = "import stages; from stages.shared.runtime.rank import rank, world_size; print(rank(), world_size())"
     variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "elsewhere", "MASTER_PORT": "1"}
-    assert python("-c", code, folder=tmp_path, **variables).stdout == "0 1\n"
-    assert python("-c", code, folder=tmp_path, TORCHELASTIC_RUN_ID="x", **variables).stdout == "1 2\n"
+    assert run_python("-c", code, folder=tmp_path, **variables).stdout == "0 1\n"
+    assert run_python("-c", code, folder=tmp_path, TORCHELASTIC_RUN_ID="x", **variables).stdout == "1 2\n"
 
 
 # The DAG

@@ -14,18 +14,9 @@ from pathlib import Path
 import pytest
 
 from stages.shared.runtime.publish import publish
+from tests.project import run_python
 
 ROOT = Path(__file__).parents[1]
-
-
-def python(code: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-    )
 
 
 AROUND = """
@@ -45,13 +36,13 @@ RAISES = f"from stages.shared.runtime.errors import BadInput\n{AROUND} raise {{}
     ],
 )
 def test_bad_input_is_one_line_and_a_status(error: str, status: int, line: str, tmp_path: Path) -> None:
-    done = python(RAISES.format(error), tmp_path)
+    done = run_python("-c", RAISES.format(error), folder=tmp_path)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
-    done = python(RAISES.format("ZeroDivisionError"), tmp_path)
+    done = run_python("-c", RAISES.format("ZeroDivisionError"), folder=tmp_path)
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
@@ -67,11 +58,11 @@ def test_a_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
     )
     assert first.stdout is not None and first.stdout.readline() == "in\n"
     second = f"{IN_SHORT.format(seconds=0.3)}{AROUND} print('in too')"
-    done = python(second, tmp_path)
+    done = run_python("-c", second, folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "x: this stage is already running in this folder; wait for it or end it\n"
     first.communicate("\n")
-    assert python(second, tmp_path).stdout == "in too\n"
+    assert run_python("-c", second, folder=tmp_path).stdout == "in too\n"
 
 
 def test_a_stage_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
@@ -82,7 +73,7 @@ def test_a_stage_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     free = f"{IN_SHORT.format(seconds=10)}{AROUND} print('free')"
-    assert python(free, tmp_path).stdout == "free\n"
+    assert run_python("-c", free, folder=tmp_path).stdout == "free\n"
 
 
 def test_a_stage_whose_starter_died_while_it_was_importing_does_not_start(tmp_path: Path) -> None:
@@ -135,7 +126,7 @@ def _wait_for(condition: "object", seconds: float = 30.0) -> None:
 
 def test_the_shell_does_not_choose_the_threads(tmp_path: Path) -> None:
     code = "import stages, os; print([n for n in os.environ if n.startswith(('OMP_', 'MKL_'))])"
-    done = python(code, tmp_path, OMP_NUM_THREADS="7", MKL_NUM_THREADS="7", OMP_SCHEDULE="dynamic")
+    done = run_python("-c", code, folder=tmp_path, OMP_NUM_THREADS="7", MKL_NUM_THREADS="7", OMP_SCHEDULE="dynamic")
     assert set(ast.literal_eval(done.stdout)) == {"MKL_CBWR", "MKL_DYNAMIC", "OMP_WAIT_POLICY"}
 
 
@@ -159,7 +150,7 @@ def test_a_stage_imports_no_library_that_it_does_not_use(stage: str, absent: set
         module.run_stage = lambda *_: print(*sorted(set(sys.modules) & {absent | {"json"}!r}))
         runpy.run_module("stages.{stage}", run_name="__main__", alter_sys=True)
     """
-    done = python(textwrap.dedent(code), tmp_path)
+    done = run_python("-c", textwrap.dedent(code), folder=tmp_path)
     assert done.stdout == "json\n", done.stderr  # json: the test would notice a module that is there
 
 
@@ -175,16 +166,17 @@ def test_scoring_does_not_import_torch(tmp_path: Path) -> None:
         score(task, np.zeros((2, 2), np.float32), np.zeros(2, np.int64))
         print(*sorted(set(sys.modules) & {"torch", "transformers", "evaluate", "sklearn"}))
     """
-    done = python(textwrap.dedent(code), tmp_path)
+    done = run_python("-c", textwrap.dedent(code), folder=tmp_path)
     assert done.stdout == "evaluate sklearn\n", done.stderr
 
 
 def test_no_search_for_garbage_interrupts_the_imports(tmp_path: Path) -> None:
     searches = "gc.get_stats()[2]['collections']"
     code = "import gc\nfrom stages.shared.runtime.imports import program_imports\nwith program_imports(): {}"
-    done = python(code.format(f"import stages.evaluate.evaluate; print({searches}, gc.isenabled())"), tmp_path)
+    program = code.format(f"import stages.evaluate.evaluate; print({searches}, gc.isenabled())")
+    done = run_python("-c", program, folder=tmp_path)
     assert done.stdout == "0 True\n", done.stderr
-    done = python(f"import gc, numpy, datasets, sklearn.metrics; print({searches} > 0)", tmp_path)
+    done = run_python("-c", f"import gc, numpy, datasets, sklearn.metrics; print({searches} > 0)", folder=tmp_path)
     assert done.stdout == "True\n", done.stderr  # the test would notice one
 
 
@@ -198,7 +190,7 @@ def test_a_stage_at_work_has_its_garbage_collected_as_any_program(tmp_path: Path
             imported = len(gc.get_objects())
         print(gc.get_threshold() == usual, gc.isenabled(), len(gc.get_objects()) < imported / 10)
     """
-    assert python(textwrap.dedent(code), tmp_path).stdout == "True True True\n"
+    assert run_python("-c", textwrap.dedent(code), folder=tmp_path).stdout == "True True True\n"
 
 
 def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
@@ -251,9 +243,10 @@ def test_an_input_that_changes_while_its_stage_runs_is_noticed(
     for name, text in PROJECT.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    done = python(
+    done = run_python(
+        "-c",
         f"from pathlib import Path\n{AROUND} Path({file!r}).write_text({content!r})",
-        tmp_path,
+        folder=tmp_path,
     )
     assert done.stderr.startswith(noticed) and bool(done.stderr) == bool(noticed)
     assert done.returncode == (1 if noticed else 0)
@@ -378,5 +371,5 @@ def fail(meanwhile: str, error: str, folder: Path) -> dict[str, str]:
     for name in ("dvc.yaml", "tests/params.yaml"):
         shutil.copy(ROOT / name, folder)
     (folder / "metrics" / "made_from").mkdir(parents=True)
-    assert python(FAILS.format(meanwhile, error), folder).returncode
+    assert run_python("-c", FAILS.format(meanwhile, error), folder=folder).returncode
     return {file.name: file.read_text() for file in sorted((folder / "metrics").rglob("*.json"))}
