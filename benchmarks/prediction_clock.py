@@ -47,6 +47,7 @@ def by_stage(model: Path, arithmetic: str) -> tuple[float, np.ndarray]:
 
     prepare_for(arithmetic)
     from stages.predict.predict import PredictFiles, Predictor, PredictParams, deal
+    from stages.shared.model.batches import Pieces
     from stages.shared.runtime.params import read_params
     from stages.shared.runtime.splits import load_splits
 
@@ -56,7 +57,7 @@ def by_stage(model: Path, arithmetic: str) -> tuple[float, np.ndarray]:
     list(compute(split, [np.arange(WARM_UP)]))
     start = time.perf_counter()
     logits = np.empty((len(split), 2), dtype=np.float32)
-    for rows, found in compute(split, deal(split, p.token_budget)[0]):
+    for rows, found in compute(split, deal(Pieces(split), p.token_budget)[0]):
         logits[rows] = found
     return time.perf_counter() - start, logits
 

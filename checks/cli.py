@@ -71,6 +71,11 @@ def answer(
         return unanswered
 
 
+def end_on_sigterm() -> None:
+    """Has SIGTERM end this program as Ctrl-C does: its runs end with it, and what was begun is removed."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def own_programs_first() -> dict[str, str]:
     """Returns the PATH for a program to start: it finds the `dvc` and `python` of this interpreter's environment."""
     return {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

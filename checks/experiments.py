@@ -241,8 +241,3 @@ def checked(changes: Sequence[str], own: str, option: str) -> list[str]:
         if not equals or "." not in key or f"{key}.".startswith(f"{own}."):
             raise cli.Unanswerable(f"{change!r}: expected section.key=value, and {own} comes from {option}")
     return list(changes)
-
-
-def end_runs_on_sigterm() -> None:
-    """Has SIGTERM end this program as Ctrl-C does, and its run with it."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

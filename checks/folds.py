@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import t
 
 from checks import cli
-from checks.experiments import add_changes, checked, end_runs_on_sigterm, resolve
+from checks.experiments import add_changes, checked, resolve
 from checks.out_of_fold import FOLD, OutOfFold, predict_out_of_fold, without_choice
 from checks.spread import score_range
 from stages.report.markdown import plain
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="for the predictions; default: in .scratch/folds")
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown, "--latex": as_latex})
     options = parser.parse_args(arguments)
-    end_runs_on_sigterm()
+    cli.end_on_sigterm()
 
     def ask(repo: Any) -> int:
         root = Path(repo.root_dir)

@@ -28,7 +28,6 @@ from checks.experiments import (
     add_changes,
     check_experiments,
     checked,
-    end_runs_on_sigterm,
     finished,
     resolve,
 )
@@ -248,7 +247,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it, too")
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown})
     options = parser.parse_args(arguments)
-    end_runs_on_sigterm()
+    cli.end_on_sigterm()
     return cli.answer(
         "learning_curve",
         lambda repo: _ask(repo, options),

@@ -26,7 +26,7 @@ import numpy as np
 
 from checks import cli
 from checks.dvc_internals import DamagedObject
-from checks.experiments import Experiment, add_changes, check_experiments, checked, end_runs_on_sigterm, finished
+from checks.experiments import Experiment, add_changes, check_experiments, checked, finished
 from checks.predictions import read_pair
 from checks.revisions import Revision
 from checks.spread import (
@@ -419,7 +419,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--against", nargs="*", metavar="KEY=VALUE", help="a second configuration; none: params.yaml")
     cli.add_forms(parser, as_text, {"--json": as_json, "--markdown": as_markdown, "--latex": as_latex})
     options = parser.parse_args(arguments)
-    end_runs_on_sigterm()
+    cli.end_on_sigterm()
 
     def ask(repo: Any) -> int:
         seeds, first = _seeds(options), checked(options.changes, SEED, "--seeds")

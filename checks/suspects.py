@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from checks import cli
-from checks.experiments import add_changes, checked, end_runs_on_sigterm, resolve
+from checks.experiments import add_changes, checked, resolve
 from checks.out_of_fold import FOLD, OutOfFold, kept_columns, predict_out_of_fold, without_choice
 from stages.report.suspects import Suspects, find_suspects
 from stages.shared.runtime.errors import BadInput
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true", help="rank all rows in it, not the suspects alone")
     cli.add_forms(parser, as_text, {"--json": as_json})
     options = parser.parse_args(arguments)
-    end_runs_on_sigterm()
+    cli.end_on_sigterm()
 
     def ask(repo: Any) -> int:
         if options.k < 2:

@@ -14,7 +14,6 @@ nothing is written then.
 import argparse
 import importlib.util
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -104,12 +103,12 @@ def check_long_texts(model: FinishedModel) -> None:
     Raises:
         BadInput: the answer is made of several windows.
     """
-    if model.long_texts == "windows":
+    if model.cut.long_texts == "windows":
         raise BadInput(
             f"{model.revision.name}: tokenize.long_texts is windows, and an exported model answers one window at a "
             "time; use `python -m ship.score`, or train with truncate or head_tail"
         )
-    if model.long_texts == "head_tail":
+    if model.cut.long_texts == "head_tail":
         warn(
             "export: the tokenizer beside the model cuts a long text at its end, where tokenize keeps a part of it "
             "(tokenize.long_texts: head_tail)"
@@ -141,14 +140,14 @@ def export(model: FinishedModel, data: Mapping[str, Path], folder: Path, *, int8
     """
     from ship.onnx_model import OnnxModel, write_int8, write_onnx  # here, for they import torch
     from stages.predict.predict import Predictor, PredictParams
-    from stages.shared.model.batches import PaddedRows, batches, lengths_of
+    from stages.shared.model.batches import PaddedRows
 
     for file in model.folder.iterdir():
         if file.suffix != ".safetensors":
             shutil.copyfile(file, folder / file.name)
     shutil.copyfile(model.revision.files(CARD)["."], folder / "README.md")
     calibration_of(model.revision, folder)  # it lies in the folder then, if there is one
-    p = fill_section(PredictParams, model.params.get("predict"), f"{model.revision.name}: dvc.lock: predict")
+    p = fill_section(PredictParams, model.params["predict"], f"{model.revision.name}: dvc.lock: predict")
     predictor = Predictor(p, "cpu", model.folder)
     scoring = evaluate_params(model)
     tokenized = load_splits(data["data/tokenized"])
@@ -162,7 +161,7 @@ def export(model: FinishedModel, data: Mapping[str, Path], folder: Path, *, int8
     runs: dict[str, Forward] = {
         form: OnnxModel.load(folder / form, p.threads) for form in ([FLOAT, INT8] if int8 else [FLOAT])
     }
-    plans = {name: list(batches(lengths_of(split), p.token_budget)) for name, split in splits.items()}
+    plans = {name: list(one.pieces.batches(p.token_budget)) for name, one in rows.items()}
     peers: dict[str, Forward] = {"PyTorch": predictor.forward, **runs}
     speed = {name: speed_of(forward, rows[first], plans[first]) for name, forward in peers.items()}
     task = read_task(data["data/raw"] / "task.json")
@@ -287,5 +286,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was begun is removed
+    cli.end_on_sigterm()
     sys.exit(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from stages.download.source import as_list
 from stages.shared.task.calibration import Calibration, read_calibration
 from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task
+from stages.tokenize.cuts import Cut
 
 FINETUNED, PREDICTIONS, CALIBRATION = "models/finetuned", "data/predictions", "metrics/calibration.json"
 MAKERS = ("download", "tokenize", "train", "predict")  # the stages that have a say in a logit
@@ -34,9 +35,10 @@ class FinishedModel:
         return self.params["download"].get("label_delimiter") or "|"
 
     @property
-    def long_texts(self) -> str:
-        """What is done with texts that are longer than `max_length`; cutting them was once the only choice."""
-        return str(self.params["tokenize"].get("long_texts", "truncate"))
+    def cut(self) -> Cut:
+        """What becomes of texts that are longer than `max_length`; cutting them off was once the only choice."""
+        p = self.params["tokenize"]
+        return Cut(self.max_length, p.get("long_texts", "truncate"), p.get("stride", 0))
 
     @property
     def texts(self) -> list[list[str]]:
@@ -68,7 +70,10 @@ def open_model(repo: Any, name: str | None, folder: Path) -> FinishedModel:
     for stage in MAKERS:
         if stage not in lock:
             raise Unanswerable(f"{revision.name}: no stage {stage} in its dvc.lock; `dvc repro` there makes it")
-        params |= lock[stage].get("params", {}).get("params.yaml", {})
+        sections = lock[stage].get("params", {}).get("params.yaml", {})
+        if stage != "train" and not isinstance(sections.get(stage), dict):  # nothing here asks how it was trained
+            raise Unanswerable(f"{revision.name}: no parameters of {stage} in its dvc.lock; `dvc repro` there makes it")
+        params |= sections
     link_files(revision, FINETUNED, folder)
     config, cuts = (_read(revision, folder / file) for file in ("config.json", "tokenizer_config.json"))
     try:

@@ -15,7 +15,6 @@ import argparse
 import gzip
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -261,5 +260,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was begun is removed
+    cli.end_on_sigterm()
     sys.exit(main(sys.argv[1:]))

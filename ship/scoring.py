@@ -18,7 +18,6 @@ from stages.shared.runtime.execution import Execution
 from stages.shared.runtime.params import fill_section
 from stages.shared.runtime.splits import WindowLogits, add_split
 from stages.tokenize.checkpoint import load_tokenizer
-from stages.tokenize.cuts import Cut
 from stages.tokenize.tokenize import Place, input_names, portions, token_features, tokenize_rows
 
 
@@ -73,9 +72,10 @@ class Scorer:
         os.environ["RAYON_NUM_THREADS"] = str(execution.workers)  # their number changes no byte
         self.model, self.scratch = model, scratch
         place = f"{model.revision.name}: dvc.lock: predict"
-        self.params = fill_section(PredictParams, model.params.get("predict"), place)
+        self.params = fill_section(PredictParams, model.params["predict"], place)
         self.tokenizer, self.config = load_tokenizer(model.folder, model.max_length)
-        self.cut, self.window_logits = cut_of(model)
+        self.cut = model.cut
+        self.window_logits: WindowLogits = model.params["tokenize"].get("window_logits", "mean")
         names = input_names(self.tokenizer, self.config)
         self.features = token_features(names, Features({}), windows=self.cut.in_windows)
         self.compute = Predictor(self.params, execution.device, model.folder)
@@ -107,8 +107,7 @@ class Scorer:
         split = load_from_disk(tokens / "rows")
         pieces = batches.Pieces(split)
         logits = np.empty((len(pieces), self.model.task.columns), dtype=np.float32)
-        dealt = batches.batches(pieces.lengths, self.params.token_budget, pieces.blocks())
-        for numbers, values in self.compute(split, dealt):
+        for numbers, values in self.compute(split, pieces.batches(self.params.token_budget)):
             logits[numbers] = values
         if self.cut.in_windows:
             logits = np.concatenate([*pieces.of_rows(logits, self.window_logits), logits[:0]])
@@ -119,16 +118,6 @@ class Scorer:
         self.counts.rows += len(answered)
         self.counts.skipped += int((~answered).sum())
         return logits, answered
-
-
-def cut_of(model: FinishedModel) -> tuple[Cut, WindowLogits]:
-    """Returns what the model was told to do with long texts, and how it makes the logits of their windows one.
-
-    A model that was made before there was a choice cuts them.
-    """
-    p = model.params["tokenize"]
-    how: WindowLogits = p.get("window_logits", "mean")
-    return Cut(model.max_length, p.get("long_texts", "truncate"), p.get("stride", 0)), how
 
 
 def portions_of(texts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -70,16 +70,16 @@ IMPURE = {
     "a read of the environment": "__import__('os').environ.get('TZ')",
     "the folder": "__import__('os').getcwd()",
 }
-# The constant of each stage's program that names a text file which it writes.
+# A text file that each stage writes.
 TARGET = {
-    "download": "DATA",
-    "tokenize": "TRUNCATION",
-    "train": "SELECTION",
-    "predict": "PREDICTIONS / 'validation' / 'note.txt'",
-    "calibrate": "CALIBRATION",
-    "evaluate": "METRICS",
-    "baselines": "BASELINES",
-    "report": "PAGE",
+    "download": "metrics/data.json",
+    "tokenize": "metrics/truncation.json",
+    "train": "metrics/selection.json",
+    "predict": "data/predictions/validation/note.txt",
+    "calibrate": "metrics/calibration.json",
+    "evaluate": "metrics/metrics.json",
+    "baselines": "metrics/baselines.json",
+    "report": "metrics/report.html",
 }
 
 
@@ -87,9 +87,8 @@ TARGET = {
 @pytest.mark.parametrize("impurity", IMPURE)
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_impure_stage_is_noticed(stage: str, impurity: str, tiny: Project, tmp_path: Path) -> None:
-    single = tiny.folder / "stages" / f"{stage}.py"
-    program = single if single.exists() else tiny.folder / "stages" / stage / "__main__.py"
-    spoilt = f"        with ({TARGET[stage]}).open('a') as stream:\n            stream.write(str({IMPURE[impurity]}))\n"
+    program = tiny.folder / "stages" / stage / "__main__.py"
+    spoilt = f"    with open({TARGET[stage]!r}, 'a') as stream:\n        stream.write(str({IMPURE[impurity]}))\n"
     program.write_text(program.read_text(encoding="utf-8") + spoilt, encoding="utf-8")
     one, two = two_runs(tiny, stage, tmp_path / "elsewhere")
     assert one.keys() == two.keys() and one != two

@@ -15,7 +15,7 @@ from stages.shared.runtime.params import fill
 from stages.shared.task.metrics import METRICS, Metric, OverCounts, OverMeans
 from stages.shared.task.problem_types import CLASSES, NUMBERS, PROBLEMS, SETS, Classification
 from stages.shared.task.task import read_task
-from stages.train.trainer import example_losses
+from stages.train.objective import Objective
 from tests.made_run import make_run
 from tests.project import PARAMS
 from tests.test_evaluate import run
@@ -38,7 +38,7 @@ def logits_for(problem: str, spread: float) -> np.ndarray:
 def test_the_loss_that_is_scored_is_the_one_that_is_trained(problem: str, spread: float) -> None:
     logits, labels = logits_for(problem, spread), LABELS[problem]
     scored = PROBLEMS[problem].losses(logits, labels).reshape(4, -1).mean(axis=1)
-    trained = example_losses(PROBLEMS[problem], torch.from_numpy(logits), torch.from_numpy(labels))
+    trained = Objective(PROBLEMS[problem]).losses(torch.from_numpy(logits), torch.from_numpy(labels))
     assert trained.numpy() == pytest.approx(scored, rel=1e-5, abs=1e-6)
     assert PROBLEMS[problem].loss(logits, labels) == pytest.approx(scored.mean(), rel=1e-12)
 

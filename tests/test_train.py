@@ -22,7 +22,7 @@ from stages.shared.task.problem_types import PROBLEMS
 from stages.shared.task.task import Task, write_task
 from stages.tokenize.tokenize import TokenizeFiles, tokenize
 from stages.train.callbacks import Live
-from stages.train.objective import example_losses
+from stages.train.objective import Objective
 from stages.train.order import EpochSampler
 from stages.train.train import TrainFiles, TrainParams, check_warm_up, train
 from stages.train.trainer import ResumableTrainer
@@ -253,7 +253,7 @@ def test_the_loss_is_that_of_the_model_itself(problem: str, labels: torch.Tensor
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     config = BertConfig(vocab_size=9, num_labels=columns, problem_type=problem, **size)
     outputs = BertForSequenceClassification(config)(input_ids=torch.tensor([[1, 2], [3, 4], [5, 6]]), labels=labels)
-    mean = example_losses(PROBLEMS[problem], outputs.logits, labels).mean().item()
+    mean = Objective(PROBLEMS[problem]).losses(outputs.logits, labels).mean().item()
     assert mean == pytest.approx(outputs.loss.item(), abs=1e-6)
 
 

@@ -37,8 +37,7 @@ SHORT: dict[str, Any] = {"max_length": 16, **WINDOWS}  # most pairs of the sampl
 # Which tokens
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-def test_the_windows_of_a_text_are_those_of_the_tokenizer(side: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_the_windows_of_a_text_are_those_of_the_tokenizer(tiny_checkpoint: Path, tmp_path: Path) -> None:
     texts = [words(number) for number in range(30)]
     rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts), "idx": range(len(texts))})
     save_splits({"train": rows}, tmp_path / "raw")

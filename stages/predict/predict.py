@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stages.predict.linear import PackedLinear, supported
-from stages.shared.model.batches import PaddedRows, Pieces, batches
+from stages.shared.model.batches import PaddedRows, Pieces
 from stages.shared.model.collectives import barrier, connect
 from stages.shared.model.device import advise, explain_nondeterminism, pick_device
 from stages.shared.model.launcher import ElasticLauncher
@@ -78,7 +78,8 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
         )
     window_logits = read_window_logits(files.tokenized)
     splits = {name: split for name, split in load_splits(files.tokenized).items() if name != "train"}
-    shares = {name: deal(split, p.token_budget) for name, split in splits.items()}
+    pieces = {name: Pieces(split) for name, split in splits.items()}
+    shares = {name: deal(one, p.token_budget) for name, one in pieces.items()}
     if rank() > 0:
         files.scratch.mkdir(parents=True, exist_ok=True)
         for name, split in splits.items():
@@ -99,8 +100,9 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             np.save(folder / "labels.npy", label_array(split))
             if ID in split.column_names:
                 write_ids(folder / "ids.csv", split[ID])
-            wholes[name] = open_logits(logits_file(files, folder, window_logits), len(Pieces(split)), columns)
-            with progress(f"predict {name}", sum(map(len, shares[name][0]))) as bar:
+            wholes[name] = open_logits(logits_file(files, folder, window_logits), len(pieces[name]), columns)
+            unit = "window" if pieces[name].in_windows else "example"
+            with progress(f"predict {name}", sum(map(len, shares[name][0])), unit) as bar:
                 for rows, logits in compute(split, shares[name][0]):
                     wholes[name][rows] = logits
                     bar.update(len(rows))
@@ -113,7 +115,7 @@ def predict(p: PredictParams, execution: Execution, files: PredictFiles) -> None
             if window_logits is not None:
                 logits = open_logits(predictions / name / "logits.npy", len(splits[name]), columns)
                 start = 0
-                for rows in Pieces(splits[name]).of_rows(whole, window_logits):
+                for rows in pieces[name].of_rows(whole, window_logits):
                     logits[start : start + len(rows)] = rows
                     start += len(rows)
                 logits.flush()
@@ -159,9 +161,9 @@ class Predictor:
             return logits
 
 
-def progress(words: str, examples: int) -> tqdm:
+def progress(words: str, total: int, unit: str) -> tqdm:
     """Makes a progress bar, for who watches a terminal."""
-    return tqdm(total=examples, desc=words, unit="example", disable=not sys.stderr.isatty())
+    return tqdm(total=total, desc=words, unit=unit, disable=not sys.stderr.isatty())
 
 
 def write_ids(file: Path, ids: Iterable[str]) -> None:
@@ -187,8 +189,7 @@ def open_logits(file: Path, examples: int, columns: int) -> np.memmap[Any, Any]:
     return logits
 
 
-def deal(split: Dataset, token_budget: int) -> list[list[np.ndarray]]:
-    """Deals the split's batches to the processes, one after the other: each has long ones and short ones."""
-    pieces = Pieces(split)
-    dealt = list(batches(pieces.lengths, token_budget, pieces.blocks()))
+def deal(pieces: Pieces, token_budget: int) -> list[list[np.ndarray]]:
+    """Deals a split's batches to the processes, one after the other: each has long ones and short ones."""
+    dealt = list(pieces.batches(token_budget))
     return [dealt[number :: world_size()] for number in range(world_size())]

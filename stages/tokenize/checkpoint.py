@@ -52,7 +52,7 @@ def load_tokenizer(pretrained_dir: Path, max_length: int) -> tuple[Any, Any]:
             f"got {max_length}"
         )
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()  # see `kept`
+    tokenizer.backend_tokenizer.no_truncation()  # see `Cut.places`
     return tokenizer, config
 
 

@@ -35,8 +35,9 @@ class Cut:
         text (the second of two that are equally long) goes through them, and the other stands in each: whole, or cut to
         half of the room.
 
-        The tokenizer's own truncation chooses the same, but hands back every combination of the pieces that it cuts off
-        two texts: 120 MiB for one pair of 3,000 tokens each.
+        Windows begin where the text begins, whatever the side. The tokenizer's own truncation chooses the same (of
+        windows, where it cuts at the right), but hands back every combination of the pieces that it cuts off two texts:
+        120 MiB for one pair of 3,000 tokens each.
 
         Args:
             sequences: for each token, the number of its text, None for those that the tokenizer adds.
@@ -78,7 +79,7 @@ def check_stride(cut: Cut, tokenizer: Any, pairs: bool) -> None:
     """
     if not cut.in_windows:
         return
-    added = tokenizer.backend_tokenizer.encode("a", "a" if pairs else None).sequence_ids.count(None)
+    added = tokenizer.num_special_tokens_to_add(pair=pairs)
     room = cut.max_length - added
     least = room - room // 2 if pairs else room
     if cut.stride >= least:

@@ -29,29 +29,18 @@ class Objective:
             logits: float32[examples, columns].
             labels: int64[examples], float32[examples, columns] of 0 and 1, or float32[examples].
         """
-        if self.weights is None:
-            return example_losses(self.problem, logits, labels, self.label_smoothing)
-        weights = torch.from_numpy(self.weights).to(logits)
-        if self.problem.exclusive:
-            return example_losses(self.problem, logits, labels, self.label_smoothing) * weights[labels]
-        losses = _losses(self.problem, logits, labels, self.label_smoothing)
-        return (losses * torch.where(labels > 0.5, weights[1], weights[0])).mean(dim=1)
-
-
-def example_losses(
-    problem: Problem, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
-) -> torch.Tensor:
-    """Returns `problem.losses` with their gradient, of each example: float32[examples].
-
-    Args:
-        logits: float32[examples, columns].
-        labels: int64[examples], float32[examples, columns] of 0 and 1, or float32[examples].
-    """
-    return _losses(problem, logits, labels, label_smoothing).reshape(len(labels), -1).mean(dim=1)
+        losses = _losses(self.problem, logits, labels, self.label_smoothing).reshape(len(labels), -1)
+        if self.weights is not None:
+            weights = torch.from_numpy(self.weights).to(logits)
+            if self.problem.exclusive:
+                losses = losses * weights[labels][:, None]
+            else:
+                losses = losses * torch.where(labels > 0.5, weights[1], weights[0])
+        return losses.mean(dim=1)
 
 
 def _losses(problem: Problem, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Returns what `example_losses` is the mean of; for sets float32[examples, columns].
+    """Returns float32[examples], for sets float32[examples, columns].
 
     By torch's own functions: the formula of `losses` has other bits here, and a gradient of other bits.
     """

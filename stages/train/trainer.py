@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction, PrinterCallback, Trainer
 
+from stages.shared.model.batches import lengths_of
 from stages.shared.model.collectives import barrier, gather
 from stages.shared.model.device import explain_nondeterminism
 from stages.shared.runtime.errors import BadInput
@@ -28,7 +29,7 @@ from stages.train.checkpoints import (
     read_history,
 )
 from stages.train.dropout import StepDropout
-from stages.train.objective import Objective, example_losses, strata
+from stages.train.objective import Objective, strata
 from stages.train.order import BalancedSampler, EpochSampler, LengthSampler, StepBatches, WeightedRows
 from stages.train.weights import load_weights, save_weights
 
@@ -81,7 +82,7 @@ class ResumableTrainer(Trainer):
         batch_size, seed = share_of_step * world_size(), self.args.seed
         if sampling == "balanced":
             return BalancedSampler(strata(self.task, label_array(self.train_dataset)), batch_size, seed)
-        lengths = _lengths(self.train_dataset) if sampling == "group_by_length" else None
+        lengths = lengths_of(self.train_dataset) if sampling == "group_by_length" else None
         return EpochSampler(len(self.train_dataset), batch_size, seed, lengths)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -94,7 +95,7 @@ class ResumableTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
-        return LengthSampler(_lengths(self.eval_dataset))
+        return LengthSampler(lengths_of(self.eval_dataset))
 
     # Loss and metrics
 
@@ -109,7 +110,7 @@ class ResumableTrainer(Trainer):
         outputs = model(**inputs)
         logits = outputs["logits"].float()
         if weight is None:
-            loss = example_losses(self.task.problem, logits, labels).mean()
+            loss = Objective(self.task.problem).losses(logits, labels).mean()
         else:
             # DDP takes the mean of the processes' gradients, where the sum is wanted
             loss = (self.objective.losses(logits, labels) * weight).sum() * world_size()
@@ -142,7 +143,7 @@ class ResumableTrainer(Trainer):
         predictions = compact(self.task, self.task.problem.predict(logits))
         # They came from the longest example to the shortest.
         in_order = np.empty_like(predictions)
-        in_order[LengthSampler(_lengths(self.eval_dataset)).order] = predictions
+        in_order[LengthSampler(lengths_of(self.eval_dataset)).order] = predictions
         self.epochs.append(in_order)
         return {}
 
@@ -215,7 +216,3 @@ def kept_row(history: Rows, task: Task, keep: str) -> dict[str, float]:
     name = task.metrics[0]
     sign = 1.0 if METRICS[name].greater_is_better else -1.0
     return max(history, key=lambda row: sign * row[name])
-
-
-def _lengths(dataset: Any) -> np.ndarray:
-    return np.asarray(dataset.with_format("numpy")["length"][:])

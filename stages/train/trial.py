@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from stages.shared.model.batches import lengths_of
 from stages.shared.runtime.errors import BadInput
 
 # Of the largest logit: rounding alone makes a millionth of it, padding that a model sees a thousandth and more.
@@ -31,7 +32,7 @@ def try_out(model: Any, collate: Callable[[list[Row]], Any], split: Dataset, col
             of the model in use.
     """
     kind = type(model).__name__
-    lengths = np.asarray(split.with_format("numpy")["length"][:])
+    lengths = lengths_of(split)
     names = [name for name in ("input_ids", "token_type_ids", "windows") if name in split.column_names]
     rows = [{name: split[int(place)][name] for name in names} for place in (lengths.argmin(), lengths.argmax())]
     try:

@@ -37,6 +37,10 @@ class Pieces:
         starts = range(0, self.rows, WINDOW)
         return [int(self.ends[row]) for row in starts] if self.in_windows else starts
 
+    def batches(self, token_budget: int) -> Iterator[np.ndarray]:
+        """Cuts them into batches: `batches` with the windows of as many rows sorted together as rows are alone."""
+        return batches(self.lengths, token_budget, self.blocks())
+
     def inside(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the pieces of some rows, int64[pieces], and how many each row has, int64[rows]."""
         if not self.in_windows:

@@ -52,7 +52,9 @@ def _files(folder: Path) -> Iterator[str]:
     rules = _rules(folder, Path.cwd())
     for place, folders, files in os.walk(folder):
         here = Path(place)
-        folders[:] = [name for name in folders if not _is_ignored(here / name, True, rules)]
+        # In a project, DVC goes into no other project.
+        own = [name for name in folders if not (rules and (here / name / ".dvc").is_dir())]
+        folders[:] = [name for name in own if not _is_ignored(here / name, True, rules)]
         yield from (
             (here / name).relative_to(folder).as_posix()
             for name in files
