@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from checks import cli
 from checks.dvc_internals import cached_outs, check_listings, coming_hash, holder, locked_command, stages_in_order
-from checks.lock import command_change, leaves, named, read_parameters
+from checks.lock import command_change, leaves, named, read_sections
 from checks.made_from import find_foreign
 from checks.revisions import LOCK_FILE, WORKSPACE, Revision, find_in_git, folder_changes, git
 from stages.shared.runtime.errors import BadInput
@@ -190,10 +190,15 @@ def refuse_made_sources(root: Path) -> None:
     Raises:
         BadInput: there is one.
     """
-    given = dict(leaves(read_parameters(root)))
-    for key in ("download.dataset_files", "download.checkpoint_files"):
-        if Path.cwd() == root and isinstance(name := given.get(key), str):
-            refuse_made(key, name)
+    if Path.cwd() != root:  # the stages run there
+        return
+    try:
+        given = read_sections(root, "download")["download"]
+    except cli.Unanswerable:
+        return  # DVC says what is wrong with the file
+    for key in ("dataset_files", "checkpoint_files"):
+        if isinstance(name := given.get(key), str):
+            refuse_made(f"download.{key}", name)
 
 
 def main(arguments: list[str]) -> int:
@@ -202,15 +207,10 @@ def main(arguments: list[str]) -> int:
 
     def ask(repo: Any) -> int:
         check_sections(Path(repo.root_dir))
+        refuse_made_sources(Path(repo.root_dir))
         workspace = Revision(WORKSPACE, None, repo)
         lock = workspace.lock if workspace.text(LOCK_FILE) is not None else {}  # where no stage has run yet
-        try:
-            plans = plan(repo)
-        except DvcException as error:
-            if "both a dependency and an output" in str(error):
-                refuse_made_sources(Path(repo.root_dir))
-            raise
-        say("\n".join([as_text(plans), *find_foreign(lock, workspace.text)]))
+        say("\n".join([as_text(plan(repo)), *find_foreign(lock, workspace.text)]))
         return 0
 
     return cli.answer("why", ask, BadInput, unanswered=1)

@@ -58,7 +58,7 @@ class Service:
         Raises:
             BadInput: they are no rows, or one lacks a text.
         """
-        columns = list(dict.fromkeys(name for names in self.model.texts for name in names))
+        columns = self.model.text_columns
         if not isinstance(rows, list) or not 0 < len(rows) <= MOST_ROWS:
             raise BadInput(f"expected a list of 1 to {MOST_ROWS} rows, each an object with {' and '.join(columns)}")
         for number, row in enumerate(rows, 1):
@@ -85,15 +85,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Says which model answers, for whoever watches whether it does."""
-        task = self.service.model.task
-        commit = self.service.model.revision.commit
+        model = self.service.model
         self._say(
             200,
-            {
-                "commit": commit,
-                "columns": [name for names in self.service.model.texts for name in names],
-                "labels": task.label_names,
-            },
+            {"commit": model.revision.commit, "columns": model.text_columns, "labels": model.task.label_names},
         )
 
     def do_POST(self) -> None:

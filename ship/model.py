@@ -52,6 +52,11 @@ class FinishedModel:
             first, second = download["text_column"], download["text_pair_column"]
         return [as_list(columns) for columns in (first, second) if columns is not None]
 
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns of all texts, each once: two texts may share one."""
+        return list(dict.fromkeys(name for names in self.texts for name in names))
+
 
 def open_model(repo: Any, name: str | None, folder: Path) -> FinishedModel:
     """Brings the model that a revision's dvc.lock records into an empty folder, as links to DVC's cache.

@@ -16,10 +16,10 @@ from tests.project import STAGES, Project, run_python
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
-    *(f"checks.{name}" for name in ("ci", "compare", "gate", "leaderboard", "new", "schema", "seeds")),
-    *(f"checks.{name}" for name in ("upgrade", "verify", "why")),
-    *(f"ship.{name}" for name in ("export", "glue", "push", "score")),
-    "examples.serve",
+    f"{folder}.{file.stem}"
+    for folder in ("checks", "ship", "examples")
+    for file in sorted((ROOT / folder).glob("*.py"))
+    if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
 ]
 
 

@@ -1,4 +1,4 @@
-"""Cells of a csv are numbers where all of them are, and texts where one only looks like a number."""
+"""Classes of a csv are numbers where all of them are whole ones, 1.0 for 1 as well, and else stay as written."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -122,6 +122,7 @@ CASES = {
         ),
         {"id_column": "id"},
     ),
+    "two things are wrong with one row": Case(csv_with("one,x,0", ",x,", "three,x,1")),
     "a label is a typing error": Case(
         both(csv_with("one,x,Billing", "two,x,login", "three,x,biling"), "a,b,y\nfour,x,login\n"),
         {"label_names": ["Billing", "login"]},

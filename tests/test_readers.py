@@ -188,3 +188,28 @@ def test_a_csv_with_a_byte_order_mark_is_read(run_download: Callable[..., Any], 
     for split in ("train", "validation"):
         (tmp_path / "data" / f"{split}.csv").write_bytes("\ufeffa,b,y\nx,y,1\nv,w,0\n".encode())
     assert run_download()["train"]["text"] == ["x", "v"]
+
+
+@pytest.mark.parametrize("new", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_a_damaged_text_in_a_column_that_nobody_uses_is_not_looked_at(
+    new: Callable[..., Any], run_download: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = table(PAIRS)
+    raw = pa.array([b"Gr\xf6\xdfe"] * len(whole), pa.binary())
+    odd = whole.append_column("note", pa.Array.from_buffers(pa.string(), len(raw), raw.buffers()))
+    for split, rows in (("train", odd), ("validation", whole)):
+        with pa.OSFile(str(tmp_path / "data" / f"{split}.arrow"), "wb") as sink, new(sink, rows.schema) as writer:
+            writer.write_table(rows)
+    assert run_download()["train"].num_rows == len(whole)
+
+
+def test_the_lines_of_a_jsonl_are_checked_once_while_it_stays_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[Path] = []
+    monkeypatch.setattr(readers, "check_lines", lambda file, _: checked.append(file))
+    file = tmp_path / "rows.jsonl"
+    for content, times in (('{"a": 1}\n', 1), ('{"a": 11}\n', 2)):
+        file.write_text(content)
+        assert list(readers.json_lines(file)) == list(readers.json_lines(file))
+        assert len(checked) == times

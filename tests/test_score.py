@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from ruamel.yaml import YAML
 
 from benchmarks import score as benchmark
 from ship import score
@@ -366,6 +367,19 @@ def test_a_calibration_that_is_not_the_models_is_refused(
     before, _, after = lock.partition("calibrate:\n")
     Path("dvc.lock").write_text(before + "calibrate:\n" + after.replace(line, "0" * 32, 1))
     assert "was fitted on another model's predictions; `dvc repro` makes it anew" in refused(capfd, file)
+
+
+@pytest.mark.parametrize("stage", ["download", "tokenize", "predict"])
+def test_a_lock_whose_stage_has_no_parameters_is_refused(
+    stage: str, shipped: Shipped, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "rows.csv", shipped.rows)
+    shutil.copytree(shipped.folder, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    lock = YAML().load(Path("dvc.lock"))
+    del lock["stages"][stage]["params"]
+    YAML().dump(lock, Path("dvc.lock"))
+    assert refused(capfd, file) == f"workspace: no parameters of {stage} in its dvc.lock; `dvc repro` there makes it"
 
 
 # Rows without text

@@ -7,11 +7,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from examples import serve
 from ship import score
+from ship.model import FinishedModel
+from stages.shared.task.task import Task
 from tests.shipped import make_shipped
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +61,18 @@ def test_a_request_is_answered_as_a_file_of_its_rows_would_be(
         finally:
             server.terminate()
     assert server.returncode == 0
+
+
+def test_a_column_of_both_texts_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    download = {"dataset": "files", "text_column": ["title", "body"], "text_pair_column": ["title", "answer"]}
+    revision: Any = SimpleNamespace(commit="0")
+    task = Task("files", "regression", [], metrics=[], source="", revision="")
+    model = FinishedModel(revision, Path(), task, 8, {"download": download})
+    said: list[Any] = []
+    monkeypatch.setattr(serve.Handler, "_say", lambda _, status, content: said.append(content))
+    monkeypatch.setattr(serve.Handler, "service", SimpleNamespace(model=model), raising=False)
+    serve.Handler.__new__(serve.Handler).do_GET()
+    assert said == [{"commit": "0", "columns": ["title", "body", "answer"], "labels": []}]
 
 
 START = "import runpy; runpy.run_module('examples.serve', run_name='__main__')"

@@ -44,7 +44,10 @@ def test_one_file_is_hashed_whatever_dvcignore_says(
     (tmp_path / ".dvcignore").write_text("*.csv\n")
     write_csv(tmp_path / "data" / "mine.csv", ROWS)
     one = {"dataset_files": str(tmp_path / "data" / "mine.csv"), "validation_fraction": 0.25}
+    before = dvc_hash(Path(one["dataset_files"]))
     assert run_download(**one)["train"].num_rows == 9
+    write_csv(tmp_path / "data" / "mine.csv", ROWS[1:])
+    assert dvc_hash(Path(one["dataset_files"])) != before
 
 
 @pytest.mark.parametrize("pattern", ["*.safetensors", "checkpoint/", "tokenizer*"])

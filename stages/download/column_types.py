@@ -56,9 +56,7 @@ def as_written(number: float) -> str:
     return str(int(number)) if float(number).is_integer() else str(number)
 
 
-def parse_columns(
-    table: pa.Table, labelling: Labelling, file_format: str, place: str, kind: type | None = None
-) -> pa.Table:
+def parse_columns(table: pa.Table, labelling: Labelling, file_format: str, place: str, kind: type) -> pa.Table:
     """Gives the label column, `idx` and groups their types; until then they are texts, each distinct one parsed once.
 
     Args:
@@ -80,7 +78,7 @@ def parse_columns(
         if is_jsonl:
             parsed = list(map(json.loads, cells))
         elif is_label:
-            parsed = [_parse_label(cell, labelling, aliases, kind or str) for cell in cells]
+            parsed = [_parse_label(cell, labelling, aliases, kind) for cell in cells]
         else:
             parsed = _parse_cells(cells)
         if is_jsonl and is_label:  # what stands for none, such as "N/A", may be of another type than the labels

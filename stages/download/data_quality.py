@@ -69,22 +69,33 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> tuple
 
     `splits`: of each split the `examples`, their `labels` (name -> count) or `label_range`, the `duplicates` (rows
     whose texts were seen before in the split), the `empty_texts`, and the `conflicting_labels` (distinct texts, pairs
-    in their order, that carry more than one label). `shared`: for any two splits with texts in common, how many
-    `examples` of the second the first one holds too, and the first few as `rows` of both, counted from 1. In the same
-    form `shared_sentences`, the pairs that share one text with a pair of train, and `near_duplicates` of train. Where
-    rows have groups, each split has the number of its `groups`, and `shared_groups` are those of any two splits.
+    in their order, that carry more than one label). `repeated` names the first rows of each split whose texts were seen
+    before, as {split, rows: [[row, the first one like it], ...]}, and `contradictory` those with different labels, as
+    {split, rows: [[row, row, ...], ...]}, a list for each text; rows are those of data/raw, counted from 1, and what
+    there is none of has no key. `shared`: for any two splits with texts in common, how many `examples` of the second
+    the first one holds too, and the first few as `rows` of both, counted from 1. In the same form `shared_sentences`,
+    the pairs that share one text with a pair of train, and `near_duplicates` of train. Where rows have groups, each
+    split has the number of its `groups`, and `shared_groups` are those of any two splits.
     """
     texts = text_codes(list(splits.values()))
     groups = group_codes(list(splits.values()))
-    facts = []
+    facts: list[dict[str, Any]] = []
+    named: Facts = {"repeated": [], "contradictory": []}
     for (name, split), codes, swapped, empty in zip(splits.items(), *texts, strict=True):
         values = label_values(split)
-        faults = {"duplicates": len(codes) - len(np.unique(codes)), "empty_texts": empty}
+        repeated = _repeated(codes)
+        if len(repeated):
+            named["repeated"].append({"split": name, "rows": (repeated[:MAX_LISTED_ROWS] + 1).tolist()})
         # A pair in the other order may rightly have another label: b may follow from a, and a not from b.
-        faults["conflicting_labels"] = len(_conflicting(2 * codes + swapped, values))
+        ordered = 2 * codes + swapped
+        both = _conflicting(ordered, values)
+        if len(both):
+            places = [np.flatnonzero(ordered == text)[:MAX_LISTED_ROWS] for text in both[:MAX_LISTED_ROWS]]
+            named["contradictory"].append({"split": name, "rows": sorted((rows + 1).tolist() for rows in places)})
+        faults = {"duplicates": len(repeated), "empty_texts": empty, "conflicting_labels": len(both)}
         facts.append({"split": name, "examples": len(split)} | _balance(values, label_names) | faults)
     found = {"splits": facts, "shared": _shared(dict(zip(splits, texts.codes, strict=True)))}
-    found |= _repeated(splits, texts)
+    found |= {kind: records for kind, records in named.items() if records}
     near, flags = _near_train(splits, texts)
     found |= near
     if groups is not None:
@@ -94,24 +105,12 @@ def describe(splits: Mapping[str, Dataset], label_names: Sequence[str]) -> tuple
     return found, flags
 
 
-def _repeated(splits: Mapping[str, Dataset], texts: TextCodes) -> Facts:
-    """Names the first rows of each split whose texts were seen before, and those with different labels.
-
-    `repeated`: {split, rows: [[row, the first one like it], ...]}. `contradictory`: {split, rows: [[row, row, ...],
-    ...]}, a list for each text. Rows are those of data/raw, counted from 1. What there is none of has no key.
-    """
-    found: Facts = {"repeated": [], "contradictory": []}
-    for (name, split), codes, swapped in zip(splits.items(), texts.codes, texts.swapped, strict=True):
-        _, first, place = np.unique(codes, return_index=True, return_inverse=True)
-        again = np.flatnonzero(first[place] != np.arange(len(codes)))[:MAX_LISTED_ROWS]
-        if len(again):
-            rows = [[row + 1, int(first[place[row]]) + 1] for row in again.tolist()]
-            found["repeated"].append({"split": name, "rows": rows})
-        both = _conflicting(2 * codes + swapped, label_values(split))[:MAX_LISTED_ROWS]
-        if len(both):
-            groups = [(np.flatnonzero(2 * codes + swapped == text)[:MAX_LISTED_ROWS] + 1).tolist() for text in both]
-            found["contradictory"].append({"split": name, "rows": sorted(groups)})
-    return {kind: records for kind, records in found.items() if records}
+def _repeated(codes: np.ndarray) -> np.ndarray:
+    """Returns the rows whose texts were seen before, each with the first row like it: int64[repeated, 2], from 0."""
+    _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    earlier = first[place]
+    again = np.flatnonzero(earlier != np.arange(len(codes)))
+    return np.stack([again, earlier[again]], axis=1)
 
 
 def _shared(codes: Mapping[str, np.ndarray], count: str | None = None) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from stages.download.strata import runs
 from stages.shared.runtime.errors import BadInput
 
 
@@ -51,9 +52,7 @@ def deal_to_folds(units: np.ndarray, strata: np.ndarray, folds: int, generator: 
         kept = "" if number == len(units) else f", of which those of one text or group stay together: {number} sets"
         raise BadInput(f"params.yaml: download.fold.of: {folds} folds of {len(units)} rows{kept}; use fewer folds")
     _, stratum, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-    # The strata of each unit, and how many of its rows are of each, as runs of two lists.
-    keys, counts = np.unique(units * len(sizes) + stratum, return_counts=True)
-    owners, kinds = np.divmod(keys, len(sizes))
+    owners, kinds, counts = runs(units, stratum)
     starts = np.searchsorted(owners, np.arange(number + 1)).tolist()
     shuffled = generator.permutation(number)
     rows = np.bincount(units)
@@ -88,8 +87,7 @@ def keep_share(units: np.ndarray, strata: np.ndarray, share: float, generator: n
     """
     number = int(units.max()) + 1
     _, stratum = np.unique(strata, return_inverse=True)
-    keys, counts = np.unique(units * (int(stratum.max()) + 1) + stratum, return_counts=True)
-    owners, kinds = np.divmod(keys, int(stratum.max()) + 1)
+    owners, kinds, counts = runs(units, stratum)
     largest_first = np.lexsort((-counts, owners))
     most = kinds[largest_first[np.unique(owners[largest_first], return_index=True)[1]]]  # the stratum of each unit
     order = generator.permutation(number)

@@ -36,8 +36,8 @@ def problems_in_words(problems: Sequence[RowFault]) -> str:
     """Says all problems; of many kinds, the first ones."""
     if len(problems) == 1:
         return problems[0].message
-    rows = sum(len(problem.rows) for problem in problems)
+    rows = len({(problem.split, row) for problem in problems for row in problem.rows})
     shown = [problem.message for problem in problems[:MAX_LISTED_KINDS]]
     if len(problems) > MAX_LISTED_KINDS:
         shown.append(f"{len(problems) - MAX_LISTED_KINDS} more kinds of problems")
-    return f"{len(problems)} problems in {rows} rows: {'; also '.join(shown)}"
+    return f"{len(problems)} problems in {rows} row{'s' if rows > 1 else ''}: {'; also '.join(shown)}"

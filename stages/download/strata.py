@@ -40,9 +40,7 @@ def draw(
     """
     _, stratum, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     wanted = shares(sizes, fractions, generator).tolist()
-    # The strata of each unit, and how many of its rows are of each, as runs of two lists.
-    keys, counts = np.unique(units * len(sizes) + stratum, return_counts=True)
-    owners, kinds = np.divmod(keys, len(sizes))
+    owners, kinds, counts = runs(units, stratum)
     starts = np.searchsorted(owners, np.arange(owners[-1] + 2)).tolist()
     kinds, counts, weights, left = kinds.tolist(), counts.tolist(), (1 / sizes).tolist(), sizes.tolist()
     parts = np.zeros(owners[-1] + 1, dtype=np.int8)
@@ -63,6 +61,22 @@ def draw(
                 wanted[best][kinds[i]] -= counts[i]
                 left[kinds[i]] -= counts[i]
     return parts
+
+
+def runs(units: np.ndarray, stratum: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the strata of each unit, and how many of its rows are of each: three arrays, a place for each pair.
+
+    Args:
+        units: int64[rows], from 0.
+        stratum: int64[rows], from 0.
+
+    Returns:
+        The unit, in ascending order, the stratum, which ascends within the unit, and the number of rows.
+    """
+    width = int(stratum.max()) + 1
+    keys, counts = np.unique(units * width + stratum, return_counts=True)
+    owners, kinds = np.divmod(keys, width)
+    return owners, kinds, counts
 
 
 def shares(sizes: np.ndarray, fractions: Sequence[float], generator: np.random.Generator) -> np.ndarray:
