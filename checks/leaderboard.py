@@ -113,7 +113,7 @@ def rank_split(
                 difference=scores[i] - scores[order[0]],
                 difference_low=interval.low,
                 difference_high=interval.high,
-                p_value=swap_p_values(pair, p.resamples, p.seed)[metric],
+                p_value=swap_p_values(pair, p.resamples, p.seed, [metric])[metric],
             )
         entries.append(entry)
     drawn = None if groups is None else int(groups.max()) + 1
