@@ -282,8 +282,7 @@ def main(arguments: Sequence[str]) -> int:
     def ask(repo: Any) -> int:
         if not 0 < options.alpha < 0.5:
             raise cli.Unanswerable(f"--alpha {options.alpha:g}: must be above 0 and below 0.5")
-        if options.svg is not None and not options.svg.parent.is_dir():
-            raise cli.Unanswerable(f"--svg {options.svg}: no folder {options.svg.parent}; make it first")
+        cli.check_folder("--svg", options.svg)
         p = read_params("evaluate", EvaluateParams, Path(repo.root_dir) / "params.yaml")
         if options.revisions:
             names = dict.fromkeys(options.revisions)
