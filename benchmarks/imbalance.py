@@ -122,13 +122,16 @@ def scores(validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np
     odds = TASK.classification.log_odds(logits, 1)
     probabilities = TASK.classification.probabilities(validation[1] / temperature)
     cut = fit_thresholds(TASK, "f1", validation[0], probabilities)[0]
-    found = {"average_precision": float(average_precision_score(labels, odds, sample_weight=weights))}
-    for suffix, predicted in (("", logits.argmax(axis=1)), ("_threshold", expit(odds / temperature) > cut)):
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            labels, predicted, average="binary", sample_weight=weights, zero_division=0.0
-        )
-        found |= {f"precision{suffix}": float(precision), f"recall{suffix}": float(recall), f"f1{suffix}": float(f1)}
-    return found | {
+    (precision, recall, f1, _), (*_, f1_threshold, _) = (
+        precision_recall_fscore_support(labels, said, average="binary", sample_weight=weights, zero_division=0.0)
+        for said in (logits.argmax(axis=1), expit(odds / temperature) > cut)
+    )
+    return {
+        "average_precision": float(average_precision_score(labels, odds, sample_weight=weights)),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "f1_threshold": float(f1_threshold),
         "probability": float(np.average(expit(odds), weights=weights)),
         "calibrated_probability": float(np.average(expit(odds / temperature), weights=weights)),
     }
@@ -136,7 +139,8 @@ def scores(validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np
 
 def run(arm: str, seed: int, folder: Path | None) -> dict[str, Any]:
     """Trains one arm with one seed, unless that was done before, and returns its scores."""
-    key = run_key(["stages", "params.yaml", "requirements.txt", "benchmarks/imbalance.py", "data/sample"], [], folder)
+    tracked = ["stages", "params.yaml", "requirements.txt", "benchmarks/imbalance.py", "data/sample"]
+    key = run_key(tracked, sorted(folder.glob("*.parquet")) if folder else [], folder)
     done = SCRATCH / "imbalance" / f"{key}-{list(ARMS).index(arm)}-{seed}.json"
     if not done.exists():
         print(f"{arm}, seed {seed} ...", flush=True)

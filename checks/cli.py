@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,29 @@ def end_on_sigterm() -> None:
 def own_programs_first() -> dict[str, str]:
     """Returns the PATH for a program to start: it finds the `dvc` and `python` of this interpreter's environment."""
     return {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def check_folder(option: str, file: Path | None) -> None:
+    """Makes sure that the folder of the file that an option names is there, before anything is computed.
+
+    Raises:
+        Unanswerable: it is not.
+    """
+    if file is not None and not file.parent.is_dir():
+        raise Unanswerable(f"{option} {file}: no folder {file.parent}; make it first")
+
+
+def no_intervals(withheld: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Says of what there is no interval, and why; one line a reason.
+
+    Args:
+        withheld: what has an interval or none, and the reason why not; None: it has one.
+    """
+    named: dict[str, list[str]] = {}
+    for name, reason in withheld:
+        if reason is not None:
+            named.setdefault(reason, []).append(name)
+    return [f"no interval for {', '.join(names)}: {reason}" for reason, names in named.items()]
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> list[str]:

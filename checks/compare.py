@@ -226,11 +226,7 @@ def _notes(split: SplitComparison, alpha: float) -> list[str]:
                 f"no prediction flipped; on new {new}, up to {unseen:.1f} % may flip (at {100 * (1 - alpha):g} % "
                 "confidence)"
             )
-    reasons: dict[str, list[str]] = {}
-    for one in split.differences:
-        if one.withheld is not None:
-            reasons.setdefault(one.withheld, []).append(named(one))
-    lines += [f"no interval for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    lines += cli.no_intervals((named(one), one.withheld) for one in split.differences)
     apart = {one.metric: one.verdict in APART for one in split.differences if one.label is None}
     if split.loss_from_flips is not None and apart["loss"] != apart[split.differences[0].metric]:
         flipped = sum((split.flips or {}).values())

@@ -32,6 +32,8 @@ from stages.shared.runtime.publish import remove
 from stages.shared.runtime.run_stage import SCRATCH, SCRATCH_VARIABLE
 from stages.shared.runtime.terminal import warn
 
+LAST_STAGE = "evaluate"  # of runs that are to be compared, so that `dvc exp show` has the scores of each
+
 
 @dataclass(frozen=True)
 class Experiment:

@@ -24,17 +24,18 @@ from scipy.stats import t
 
 from checks import cli
 from checks.experiments import add_changes, checked, resolve
-from checks.out_of_fold import FOLD, OutOfFold, predict_out_of_fold, without_choice
+from checks.out_of_fold import FOLD, OutOfFold, predict_out_of_fold
 from checks.spread import score_range
 from stages.report.markdown import plain
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import fill_section
 from stages.shared.runtime.publish import publish
 from stages.shared.runtime.run_stage import SCRATCH
-from stages.shared.runtime.terminal import say, visible, warn
+from stages.shared.runtime.terminal import say, visible
 from stages.shared.statistics.confidence import metric_intervals
 from stages.shared.statistics.paired import plain_scores
 from stages.shared.statistics.params import EvaluateParams
+from stages.shared.task.groups import GROUP
 
 FEWEST_FOLDS = 3  # of two, the spread has one degree of freedom: such an interval spans almost everything
 
@@ -193,11 +194,7 @@ def fold_rows(answer: CrossValidation) -> list[list[str]]:
 
 
 def notes_of(answer: CrossValidation) -> list[str]:
-    reasons: dict[str, list[str]] = {}
-    for one in answer.scores:
-        if one.withheld is not None:
-            reasons.setdefault(one.withheld, []).append(one.metric)
-    notes = [f"no interval for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    notes = cli.no_intervals((one.metric, one.withheld) for one in answer.scores)
     if (folds := len(answer.experiments)) < FEWEST_FOLDS:
         notes.append(f"{folds} folds are too few for an interval of the recipe; the minimum is {FEWEST_FOLDS}")
     return [*notes, *answer.notes, f"the predictions of all folds: {answer.file}"]
@@ -219,16 +216,10 @@ def main(arguments: Sequence[str]) -> int:
 
     def ask(repo: Any) -> int:
         root = Path(repo.root_dir)
-        if options.k < 2:
-            raise cli.Unanswerable(f"--k {options.k}: must be at least 2")
-        if options.out is not None and not options.out.parent.is_dir():
-            raise cli.Unanswerable(f"--out {options.out}: no folder {options.out.parent}; make it first")
+        cli.check_folder("--out", options.out)
         changes = checked(options.changes, FOLD, "--k")
-        params = resolve(root, changes)
-        p = fill_section(EvaluateParams, params.get("evaluate"), "params.yaml: evaluate")
-        if chosen := without_choice(params):
-            warn(f"folds: with {' and '.join(chosen)}: a fold must not choose the epoch that it is scored by")
-        found = predict_out_of_fold(repo, "folds", options.k, changes)
+        p = fill_section(EvaluateParams, resolve(root, changes).get("evaluate"), "params.yaml: evaluate")
+        found = predict_out_of_fold(repo, "folds", options.k, changes, ["idx", GROUP])
         file = options.out or default_file(root, found)
         write_predictions(file, found)
         scores, notes = cross_validate(found, p)

@@ -33,8 +33,7 @@ from checks.signing import read_signers
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.params import read_params
 from stages.shared.runtime.terminal import say, visible
-from stages.shared.statistics.labels import one_against_rest
-from stages.shared.statistics.paired import ALPHA, detectable, paired_intervals, plain_scores
+from stages.shared.statistics.paired import ALPHA, detectable, one_against_rest, paired_intervals, plain_scores
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.task.metrics import greater_is_better
 

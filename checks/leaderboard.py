@@ -113,7 +113,7 @@ def rank_split(
                 difference=scores[i] - scores[order[0]],
                 difference_low=interval.low,
                 difference_high=interval.high,
-                p_value=swap_p_values(pair, p.resamples, p.seed)[metric],
+                p_value=swap_p_values(pair, p.resamples, p.seed, [metric])[metric],
             )
         entries.append(entry)
     drawn = None if groups is None else int(groups.max()) + 1
@@ -282,8 +282,7 @@ def main(arguments: Sequence[str]) -> int:
     def ask(repo: Any) -> int:
         if not 0 < options.alpha < 0.5:
             raise cli.Unanswerable(f"--alpha {options.alpha:g}: must be above 0 and below 0.5")
-        if options.svg is not None and not options.svg.parent.is_dir():
-            raise cli.Unanswerable(f"--svg {options.svg}: no folder {options.svg.parent}; make it first")
+        cli.check_folder("--svg", options.svg)
         p = read_params("evaluate", EvaluateParams, Path(repo.root_dir) / "params.yaml")
         if options.revisions:
             names = dict.fromkeys(options.revisions)

@@ -24,6 +24,7 @@ from typing import Any
 from checks import cli
 from checks.curve import CurvePoint, draw_curve
 from checks.experiments import (
+    LAST_STAGE,
     Experiment,
     add_changes,
     check_experiments,
@@ -44,7 +45,6 @@ from stages.shared.statistics.params import EvaluateParams
 from stages.shared.task.metrics import greater_is_better
 
 FRACTION = "download.train_fraction"
-LAST_STAGE = "evaluate"  # so that `dvc exp show` has each share's own scores
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class LearningCurve:
 
 
 def share_experiments(shares: Sequence[float], changes: Sequence[str]) -> list[Experiment]:
-    """Returns the run of each share; all of train is the run without a share, which may be there already."""
+    """Returns the run of each share; all of train is the run without a share."""
     return [
         Experiment(
             f"share-{share:g}", [*changes, f"{FRACTION}={'null' if share == 1 else share}"], (FRACTION,), LAST_STAGE
@@ -143,7 +143,7 @@ def rows_trained_on(found: Revision) -> int:
     """Returns how many rows a run was trained on.
 
     Raises:
-        Unanswerable: its metrics/truncation.json does not say.
+        Unanswerable: it has no metrics/truncation.json.
     """
     splits = {one["split"]: int(one["examples"]) for one in found.json("metrics/truncation.json")["splits"]}
     return splits["train"]
@@ -258,8 +258,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _ask(repo: Any, options: argparse.Namespace) -> int:
     shares = read_shares(options.shares)
-    if options.svg is not None and not options.svg.parent.is_dir():
-        raise cli.Unanswerable(f"--svg {options.svg}: no folder {options.svg.parent}; make it first")
+    cli.check_folder("--svg", options.svg)
     changes = checked(options.changes, FRACTION, "--shares")
     params = resolve(Path(repo.root_dir), changes)
     p = fill_section(EvaluateParams, params.get("evaluate"), "params.yaml: evaluate")

@@ -4,7 +4,7 @@ The folds are those of `download.fold`. Each is trained as params.yaml says, but
 by its score on the fold that is held out would have seen that fold, so the last epoch is kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from checks.cli import Unanswerable
-from checks.experiments import Experiment, check_experiments, finished, resolve
-from checks.predictions import PREDICTIONS, RAW, arrow_files, task_of
+from checks.experiments import LAST_STAGE, Experiment, check_experiments, finished, resolve
+from checks.predictions import PREDICTIONS, read_rows, task_of
 from checks.revisions import Revision
+from stages.shared.runtime.terminal import warn
 from stages.shared.task.groups import GROUP
 from stages.shared.task.kept_columns import PREFIX
 from stages.shared.task.predictions import open_predictions
@@ -24,7 +25,6 @@ from stages.shared.task.task import Task
 
 FOLD = "download.fold"
 HELD_OUT = "validation"  # the split that a fold becomes
-LAST_STAGE = "evaluate"  # so that `dvc exp show` has each fold's own scores
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OutOfFold:
     labels: np.ndarray  # as in `problem_types.Problem`
     logits: np.ndarray  # float32[rows, columns]
     groups: np.ndarray | None  # int64[rows] from 0; None: each row is on its own
-    rows: pa.Table  # the columns of data/raw
+    rows: pa.Table  # the columns of data/raw that were asked for
     left_out: int  # rows that were not predicted, because of tokenize.max_samples
 
     @property
@@ -46,13 +46,13 @@ class OutOfFold:
         return len(self.experiments)
 
 
-def fold_experiments(root: Path, folds: int, changes: Sequence[str]) -> list[Experiment]:
+def fold_experiments(params: Mapping[str, Any], folds: int, changes: Sequence[str]) -> list[Experiment]:
     """Returns the run of each fold.
 
-    Raises:
-        Unanswerable: params.yaml cannot be read.
+    Args:
+        params: params.yaml with these changes.
     """
-    own = own_changes(resolve(root, changes))
+    own = own_changes(params)
     return [
         Experiment(
             f"fold-{number}-of-{folds}",
@@ -84,23 +84,36 @@ def _of(params: Mapping[str, Any], section: str, key: str) -> Any:
     return values.get(key) if isinstance(values, Mapping) else None
 
 
-def predict_out_of_fold(repo: Any, program: str, folds: int, changes: Sequence[str]) -> OutOfFold:
+def predict_out_of_fold(
+    repo: Any, program: str, folds: int, changes: Sequence[str], columns: Collection[str] | None = None
+) -> OutOfFold:
     """Makes sure that every fold has run, and puts together what they predicted.
 
     Args:
         program: whose lines on stderr say what happens.
+        folds: how many, as its `--k` says.
+        columns: as in `put_together`.
 
     Raises:
-        Unanswerable: a run failed, or the folds do not belong together.
+        Unanswerable: there are too few folds, a run failed, or the folds do not belong together.
         BadInput: a logit is not finite.
     """
-    experiments = fold_experiments(Path(repo.root_dir), folds, changes)
+    if folds < 2:
+        raise Unanswerable(f"--k {folds}: must be at least 2")
+    params = resolve(Path(repo.root_dir), changes)
+    experiments = fold_experiments(params, folds, changes)
     check_experiments(repo, experiments)
-    return put_together([finished(repo, program, one) for one in experiments])
+    if chosen := without_choice(params):
+        warn(f"{program}: with {' and '.join(chosen)}: a fold must not choose the epoch of the model that predicts it")
+    return put_together([finished(repo, program, one) for one in experiments], columns)
 
 
-def put_together(found: Sequence[Revision]) -> OutOfFold:
+def put_together(found: Sequence[Revision], columns: Collection[str] | None = None) -> OutOfFold:
     """Reads the held-out rows of each fold, and puts them into the order of train.
+
+    Args:
+        columns: those of data/raw that are needed, `idx` and, where there is one, the group among them; None: all,
+            which copies every text.
 
     Raises:
         Unanswerable: a row is in two folds, or the tasks differ.
@@ -111,17 +124,18 @@ def put_together(found: Sequence[Revision]) -> OutOfFold:
         raise Unanswerable("the folds have different labels; run the command again")
     parts, labels, logits, left_out = [], [], [], 0
     for one in found:
-        files, raw = one.files(PREDICTIONS), one.files(RAW)
+        files = one.files(PREDICTIONS)
         own = open_predictions(
             files[f"{HELD_OUT}/labels.npy"], files[f"{HELD_OUT}/logits.npy"], f"{one.name}: {HELD_OUT}"
         )
-        tables = [_table(raw[name]) for name in arrow_files(raw, HELD_OUT)]
-        whole = pa.concat_tables(tables)
+        whole = read_rows(one, HELD_OUT)
         parts.append(whole.slice(0, len(own[0])))
         left_out += len(whole) - len(own[0])
         labels.append(own[0])
         logits.append(own[1])
     rows = pa.concat_tables(parts)
+    if columns is not None:
+        rows = rows.select([name for name in rows.column_names if name in columns])
     idx = rows["idx"].to_numpy()
     if len(np.unique(idx)) < len(idx):
         raise Unanswerable("a row is in two folds; run the command again")
@@ -139,11 +153,6 @@ def put_together(found: Sequence[Revision]) -> OutOfFold:
         rows,
         left_out,
     )
-
-
-def _table(file: Path) -> pa.Table:
-    with pa.memory_map(str(file)) as mapped:
-        return pa.ipc.open_stream(mapped).read_all()
 
 
 def _codes(names: pa.ChunkedArray) -> np.ndarray:

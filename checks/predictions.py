@@ -99,26 +99,23 @@ def read_warnings(revision: Revision, splits: Collection[str]) -> list[str]:
 
 def read_texts(revision: Revision, split: str) -> list[tuple[str, str | None]]:
     """Returns the text, or the two, of each example of a split."""
-    files = revision.files(RAW)
-    rows: list[tuple[str, str | None]] = []
-    for name in arrow_files(files, split):
-        table = pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all()
-        first = table.column("text").to_pylist()
-        second = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else [None] * len(first)
-        rows += zip(first, second, strict=True)
-    return rows
+    rows = read_rows(revision, split)
+    first = rows["text"].to_pylist()
+    second = rows["text_pair"].to_pylist() if "text_pair" in rows.column_names else [None] * len(first)
+    return list(zip(first, second, strict=True))
 
 
 def read_ids(revision: Revision, split: str) -> list[str] | None:
     """Returns the id of each example of a split; None where the data have none (download.id_column)."""
+    rows = read_rows(revision, split)
+    return list(rows[ID].to_pylist()) if ID in rows.column_names else None
+
+
+def read_rows(revision: Revision, split: str) -> pa.Table:
+    """Returns the rows of a split in data/raw; they stay in their files until a column is used."""
     files = revision.files(RAW)
-    ids: list[str] = []
-    for name in arrow_files(files, split):
-        table = pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all()
-        if ID not in table.column_names:
-            return None
-        ids += table.column(ID).to_pylist()
-    return ids
+    tables = [pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all() for name in arrow_files(files, split)]
+    return pa.concat_tables(tables)
 
 
 def arrow_files(names: Collection[str], split: str) -> list[str]:

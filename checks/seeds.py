@@ -382,12 +382,7 @@ def _seed_rows(configuration: Configuration) -> list[list[str]]:
 
 
 def _reasons(summaries: Sequence[Spread | PairedDifference]) -> list[str]:
-    """Says of what there is no interval, and why; one line a reason."""
-    named: dict[str, list[str]] = {}
-    for one in summaries:
-        if one.withheld is not None:
-            named.setdefault(one.withheld, []).append(f"{one.split} {one.metric}")
-    return [f"no interval for {', '.join(names)}: {reason}" for reason, names in named.items()]
+    return cli.no_intervals((f"{one.split} {one.metric}", one.withheld) for one in summaries)
 
 
 def as_json(study: SeedStudy) -> str:

@@ -21,11 +21,11 @@ from typing import Any
 
 from checks import cli
 from checks.experiments import add_changes, checked, resolve
-from checks.out_of_fold import FOLD, OutOfFold, kept_columns, predict_out_of_fold, without_choice
+from checks.out_of_fold import FOLD, OutOfFold, kept_columns, predict_out_of_fold
 from stages.report.suspects import Suspects, find_suspects
 from stages.shared.runtime.errors import BadInput
 from stages.shared.runtime.publish import publish
-from stages.shared.runtime.terminal import say, visible, warn
+from stages.shared.runtime.terminal import say, visible
 from stages.shared.task.cells import csv_line
 from stages.shared.task.kept_columns import ID
 
@@ -130,17 +130,11 @@ def main(arguments: Sequence[str]) -> int:
     cli.end_on_sigterm()
 
     def ask(repo: Any) -> int:
-        if options.k < 2:
-            raise cli.Unanswerable(f"--k {options.k}: must be at least 2")
         if options.all and options.out is None:
             raise cli.Unanswerable("--all: takes --out, the file to write all rows to")
-        if options.out is not None and not options.out.parent.is_dir():
-            raise cli.Unanswerable(f"--out {options.out}: no folder {options.out.parent}; make it first")
+        cli.check_folder("--out", options.out)
         changes = checked(options.changes, FOLD, "--k")
-        params = resolve(Path(repo.root_dir), changes)
-        refuse_numbers(params)
-        if chosen := without_choice(params):
-            warn(f"suspects: with {' and '.join(chosen)}: a fold must not choose the epoch that judges it")
+        refuse_numbers(resolve(Path(repo.root_dir), changes))
         found = predict_out_of_fold(repo, "suspects", options.k, changes)
         if found.task.problem.numeric:
             raise cli.Unanswerable(NO_NUMBERS)

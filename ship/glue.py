@@ -12,16 +12,15 @@ Exit status: 0; 1 with one line on stderr when there is no such zip to write.
 import argparse
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from checks import cli
-from checks.predictions import PREDICTIONS, RAW, arrow_files, task_of
+from checks.predictions import PREDICTIONS, read_rows, task_of
 from checks.revisions import WORKSPACE, Revision, find_revision
 from ship.archive import entry
 from stages.download.glue import GLUE
@@ -111,20 +110,13 @@ def predicted(revision: Revision, table: SubmissionFile) -> list[str]:
     _, logits = open_predictions(files[f"{table.split}/labels.npy"], files[f"{table.split}/logits.npy"], what)
     if len(logits) != table.rows:
         raise BadInput(f"{what}: {len(logits)} rows, where GLUE has {table.rows}; set tokenize.max_samples: null")
-    places = np.concatenate(list(indices(revision, table.split)))
+    places = read_rows(revision, table.split)["idx"].to_numpy()
     if not np.array_equal(np.sort(places), np.arange(table.rows)):
         raise BadInput(
             f"{what}: column idx does not number the rows from 0 to {table.rows - 1}, as GLUE's test sets do"
         )
     predictions = task_of(revision).problem.predict(logits)
     return [table.answer(one) for one in predictions[np.argsort(places)]]
-
-
-def indices(revision: Revision, split: str) -> Iterator[np.ndarray]:
-    """Yields the rows' own numbers, int64, file by file."""
-    files = revision.files(RAW)
-    for name in arrow_files(files, split):
-        yield pa.ipc.open_stream(pa.memory_map(str(files[name]))).read_all().column("idx").to_numpy()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -147,11 +147,20 @@ def test_nothing_asked_for_is_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_groups_are_drawn_whole_and_widen_the_intervals(tmp_path: Path) -> None:
-    alone = by_metric(run(make(tmp_path / "alone", TWO)))["accuracy"]
-    files = make(tmp_path / "grouped", TWO, group=lambda examples: [f"g{i // 4}" for i in range(examples)])
-    together = by_metric(run(files))["accuracy"]
+    """It is wrong on whole groups: thirty of them say less than 120 examples that were drawn alone."""
+    found = []
+    for name, more in (("alone", {}), ("grouped", {"group": lambda examples: [f"g{i // 4}" for i in range(examples)]})):
+        files = make(tmp_path / name, TWO, **more)
+        folder = files.predictions / "validation"
+        labels = np.load(folder / "labels.npy")
+        wrong = (np.arange(len(labels)) // 4) % 3 == 0
+        np.save(folder / "logits.npy", 2 * np.eye(2, dtype=np.float32)[np.where(wrong, 1 - labels, labels)])
+        found.append(by_metric(run(files))["accuracy"])
+    alone, together = found
     assert (alone["groups"], together["groups"]) == (None, 30)
     assert together["value"] == pytest.approx(alone["value"], abs=0.05)
+    widths = [one["high"] - one["low"] for one in found]
+    assert widths[1] > 1.3 * widths[0]
 
 
 def test_it_learns_from_the_rows_that_the_fine_tuned_model_was_trained_on_and_from_no_other(tmp_path: Path) -> None:

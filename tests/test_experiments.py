@@ -1,6 +1,7 @@
 """checks.experiments: what runs as an experiment has a name of its own, brings its inputs, and is found again."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from checks import experiments
 from checks.cli import Unanswerable
 from checks.experiments import Experiment, check_experiments, checked, finished, names_of, stages_until
+from checks.out_of_fold import predict_out_of_fold
+from checks.seeds import study_seeds
 from stages.shared.runtime.run_stage import SCRATCH_VARIABLE
 from tests.project import Project
 
@@ -122,10 +125,20 @@ def test_a_run_keeps_its_scratch_in_the_project_until_it_has_ended(
         (["train.epochs.more=1"], "'train.epochs.more=1': params.yaml has no section train.epochs"),
     ],
 )
-def test_what_cannot_be_run_is_refused(tmp_path: Path, changes: list[str], line: str) -> None:
-    project = git_project(tmp_path / "project")
-    with pytest.raises(Unanswerable, match=re.escape(line)):
-        check_experiments(repo_of(project), [SEED_1, Experiment("seed-2", changes, ())])
+def test_what_cannot_be_run_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], line: str
+) -> None:
+    monkeypatch.setattr(experiments, "run_experiment", lambda *_: pytest.fail("something was trained"))
+    inputs = "evaluate: {}\ndownload: {dataset_files: data, checkpoint_files: models}\n"
+    repo = repo_of(git_project(tmp_path / "project", inputs))
+    asks: list[Callable[[], object]] = [
+        lambda: check_experiments(repo, [SEED_1, Experiment("seed-2", changes, ())]),
+        lambda: study_seeds(repo, [1, 2], [], changes),
+        lambda: predict_out_of_fold(repo, "folds", 2, changes),
+    ]
+    for ask in asks:
+        with pytest.raises(Unanswerable, match=re.escape(line)):
+            ask()
 
 
 def test_a_parameter_that_the_program_sets_cannot_be_changed() -> None:

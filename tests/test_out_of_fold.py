@@ -67,6 +67,10 @@ def test_the_folds_are_put_into_the_order_of_train(tmp_path: Path) -> None:
     assert found.rows["text"].to_pylist() == [f"text {one}" for one in found.idx]
     assert found.groups is not None and found.groups.tolist() == [0, 0, 0, 0, 1, 1]
     assert (found.folds, found.left_out) == (2, 0)
+    runs = [Run(tmp_path / "again", 1, [0, 3, 5]), Run(tmp_path / "again", 2, [1, 2, 7])]
+    without_texts = put_together(runs, ["idx", "group"])  # type: ignore[arg-type]
+    assert without_texts.rows.column_names == ["idx", "group"]
+    assert without_texts.rows.equals(found.rows.select(["idx", "group"]))
 
 
 def test_rows_that_were_not_predicted_are_counted_and_twice_the_same_row_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from statsmodels.stats.multitest import multipletests
 
 from stages.shared.statistics import swaps as module
 from stages.shared.statistics.confidence import MetricInterval, metric_intervals
+from stages.shared.statistics.labels import METRICS_OF_A_LABEL
 from stages.shared.statistics.paired import (
     ALPHA,
     checked_margin,
+    compare_labels,
     compare_split,
     detectable,
     holm,
@@ -135,6 +137,15 @@ def test_the_losses_of_two_models_are_computed_once(monkeypatch: pytest.MonkeyPa
     assert known == metric_intervals(task, labels, logits, confidence=0.95, resamples=1000, seed=0)
 
 
+def test_of_a_label_only_what_is_shown_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(CLASSES, 3)
+    labels, logits = draw(task, 200, models=2)
+    monkeypatch.setattr(module, "example_losses", lambda *_: pytest.fail("a loss was computed"))
+    found = compare_labels(PairedPredictions(task, labels, *logits), [2, 0], PARAMS, 0.05, {})
+    names = [(one.label, one.metric) for one in found]
+    assert names == [(label, metric) for label in ("label 2", "label 0") for metric in METRICS_OF_A_LABEL]
+
+
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (12, 3), (30, 10), (121, 59)])
 def test_mcnemars_exact_test_is_that_of_statsmodels(gained: int, lost: int) -> None:
     expected = reference([[7, lost], [gained, 9]], exact=True).pvalue if gained + lost else 1.0
@@ -175,7 +186,7 @@ def test_the_swaps_of_an_accuracy_are_mcnemars() -> None:
     right = [logits.argmax(axis=1) == labels for logits in (one, two)]
     expected = stats.binomtest(int((right[1] & ~right[0]).sum()), int((right[0] != right[1]).sum())).pvalue
     pair = PairedPredictions(task, labels, one, two)
-    drawn = [sums for sums in swapped_sums(pair) if "accuracy" in sums.statistics]
+    drawn = [sums for sums in swapped_sums(pair, task.metrics) if "accuracy" in sums.statistics]
     assert p_values(drawn[0], 20_000, 0)["accuracy"] == pytest.approx(expected, abs=0.015)
     assert swap_p_values(pair, 1000, 0)["accuracy"] == pytest.approx(expected, abs=1e-12)
     assert swap_p_values(PairedPredictions(task, labels, one, one), 1000, 0) == {"accuracy": 1.0, "loss": 1.0}

@@ -19,7 +19,7 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4
 MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09cd\u0a3c-\u0a4d"
 TOKEN = rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]|[{MARKS}])+"
 PLACES = 2**22  # that words and pairs of words are counted in; few frequent ones share theirs with another
-MOST_FEATURES = 2**18  # of each text; the ones in the most texts of train
+MOST_FEATURES = 2**18  # of an example, of a pair's texts together; the ones in the most texts of train
 MOST_WEIGHTS = 2**22  # features times labels: the solver keeps thirty arrays of this size, a gigabyte
 FEWEST_TEXTS = 2  # that a feature must occur in: of one it says nothing about another
 

@@ -26,7 +26,7 @@ from stages.report.probabilities import ProbabilitySection, describe_calibration
 from stages.report.slices import Slicing, slice_split
 from stages.report.suspects import Suspects
 from stages.report.texts import Piece, mark_differences, show
-from stages.shared.statistics.labels import Ends, LabelScore, label_scores, with_intervals
+from stages.shared.statistics.labels import Ends, LabelScore, with_intervals
 from stages.shared.task.kept_columns import ID
 from stages.shared.task.metrics import greater_is_better
 from stages.shared.task.task import Task
@@ -159,16 +159,17 @@ def describe_split(
     overlap = overlap[: len(answers)]
     slicings = slice_split(task, answers, texts, run.confidence, overlap=overlap, groups=groups, columns=columns)
     numbers = task.problem.numeric
+    classes = [] if numbers else with_intervals(task, answers.labels, answers.predicted, groups, run.confidence)
     highest = max((part.high for slicing in slicings for part in slicing.slices), default=1.0)
     return SplitSection(
         name=split,
         examples=len(answers),
         scores=scores_of(run, split),
         baselines=baseline_rows(run, split),
-        drawings=draw(run, answers),
+        drawings=draw(run, answers, [score for score, _ in classes]),
         probabilities=describe_probabilities(run, split),
         matrix=matrix_of(task, answers) if task.problem.exclusive else None,
-        classes=[] if numbers else with_intervals(task, answers.labels, answers.predicted, groups, run.confidence),
+        classes=classes,
         slicings=slicings,
         slice_scale=(0.0, highest) if numbers else (0.0, 1.0),
         overall=float(np.mean(answers.certainty if numbers else answers.right, dtype=np.float64)),
@@ -209,12 +210,15 @@ def _scale(numbers: Sequence[float | None]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def draw(run: RunSummary, answers: Answers) -> list[Drawing]:
-    """Draws the figures that apply to the kind of problem."""
+def draw(run: RunSummary, answers: Answers, scores: Sequence[LabelScore]) -> list[Drawing]:
+    """Draws the figures that apply to the kind of problem.
+
+    Args:
+        scores: of every label; none of numbers.
+    """
     task, split = run.task, answers.split
     if task.problem.numeric:
         return [figures.scatter(answers), figures.residuals(answers)]
-    scores = label_scores(task, answers.labels, answers.predicted)
     if task.binary:
         drawings = [figures.binary_scores(answers, task.label_names)]
     else:

@@ -59,17 +59,19 @@ def metric_intervals(
     seed: int,
     groups: np.ndarray | None = None,
     losses: Sequence[np.ndarray] | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, MetricInterval]:
     """Returns an interval for each metric of the task and for the loss, or why there is none.
 
     Args:
         labels, logits, groups: as in `bootstrap.bootstrap_intervals`: of one model, or of two for their difference.
         losses: of each model's examples, as `tables.example_losses` has them, where they are known already.
+        names: of the metrics and the loss, those that are asked for; None: all.
     """
     predictions = [task.problem.predict(one) for one in logits]
-    names = (*task.metrics, "loss")
+    names = (*task.metrics, "loss") if names is None else names
     reasons = {name: why_withheld(task, name, labels, predictions, groups) for name in names}
-    forms = {name: METRICS[name].resampled for name in task.metrics if not is_share(task, name)}
+    forms = {name: METRICS[name].resampled for name in names if name != "loss" and not is_share(task, name)}
     counted = {name: form for name, form in forms.items() if isinstance(form, OverCounts)}
     drawn: dict[str, Interval] = {}
     if any(reasons[name] is None for name in counted):

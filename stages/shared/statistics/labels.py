@@ -1,13 +1,11 @@
-"""The scores of each label: precision, recall and F1 with their intervals, and two models compared by them."""
+"""The scores of each label: precision, recall and F1 with their intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from stages.shared.statistics.swaps import PairedPredictions
 from stages.shared.task.groups import effective_examples, wilson_ends
-from stages.shared.task.problem_types import CLASSES
 from stages.shared.task.task import Task
 
 METRICS_OF_A_LABEL = ("precision", "recall", "f1")
@@ -48,7 +46,7 @@ class LabelScore:
             worth: of each, as how many examples that were drawn alone one of its examples counts, where they come in
                 groups. None: each was drawn alone.
         """
-        worth = worth or dict.fromkeys(("precision", "recall", "f1"), 1.0)
+        worth = worth or dict.fromkeys(METRICS_OF_A_LABEL, 1.0)
         either = self.actual + self.predicted - self.found
         ends = {
             name: wilson_ends(self.found / count, count * worth[name], confidence) if count else None
@@ -105,17 +103,3 @@ def chosen_labels(task: Task, wanted: bool | Sequence[str]) -> list[int]:
     if isinstance(wanted, bool):
         return list(range(len(task.label_names))) if wanted else []
     return [task.label_names.index(name) for name in dict.fromkeys(wanted)]
-
-
-def one_against_rest(pair: PairedPredictions, column: int) -> PairedPredictions:
-    """Returns the pair as a question about one label: does an example carry it, and does each model say so?
-
-    Its metrics are those of a label. Its loss means nothing, for it only knows what a model says and not how surely.
-    """
-    problem = pair.task.classification
-    name = pair.task.label_names[column]
-    task = replace(pair.task, problem_type=CLASSES, label_names=["other", name], metrics=list(METRICS_OF_A_LABEL))
-    labels = problem.carries(pair.labels, column).astype(np.int64)
-    said = [problem.carries(problem.predict(one), column) for one in (pair.before, pair.after)]
-    before, after = (np.where(one[:, np.newaxis], (-1.0, 1.0), (1.0, -1.0)).astype(np.float32) for one in said)
-    return PairedPredictions(task, labels, before, after, pair.groups)

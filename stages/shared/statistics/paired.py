@@ -12,10 +12,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from stages.shared.statistics.confidence import MetricInterval, metric_intervals
-from stages.shared.statistics.labels import one_against_rest
+from stages.shared.statistics.labels import METRICS_OF_A_LABEL
 from stages.shared.statistics.params import EvaluateParams
 from stages.shared.statistics.swaps import PairedPredictions, mcnemar, swap_p_values
 from stages.shared.task.metrics import METRICS, greater_is_better
+from stages.shared.task.problem_types import CLASSES
 from stages.shared.task.task import Task
 
 ALPHA = 0.05  # how often equal models may be told apart
@@ -81,36 +82,15 @@ def compare_split(
     Args:
         margins: by metric; MARGIN for those that have none here.
     """
-    olds, news = (plain_scores(pair.task, pair.labels, logits) for logits in (pair.before, pair.after))
-    intervals = paired_intervals(pair, p, alpha)
     counts: dict[str, int] | None = None
     if not pair.task.problem.numeric:
         kinds = flip_kinds(pair)
         counts = {kind: int(np.sum(kinds == kind)) for kind in ("wrong -> right", "right -> wrong", "wrong -> wrong")}
-    p_values = swap_p_values(pair, p.resamples, p.seed)
-    differences = [
-        Difference(
-            name,
-            primary=False,
-            old=olds[name],
-            new=news[name],
-            difference=news[name] - olds[name],
-            low=interval.low,
-            high=interval.high,
-            withheld=interval.withheld,
-            p_value=p_values[name],
-            p_holm=1.0,
-            detectable=detectable(interval, alpha),
-            margin=margins.get(name, MARGIN),
-            verdict="",
-        )
-        for name, interval in intervals.items()
-    ]
     exact = mcnemar(counts["wrong -> right"], counts["right -> wrong"]) if counts and pair.groups is None else None
     return SplitComparison(
         split,
         len(pair.labels),
-        differences,
+        _differences(pair, p, alpha, margins, [*pair.task.metrics, "loss"]),
         counts,
         None if pair.groups is None else int(pair.groups.max()) + 1,
         exact,
@@ -130,15 +110,60 @@ def compare_labels(
     """
     found = []
     for column in columns:
-        one = one_against_rest(pair, column)
-        compared = compare_split("", one, p, alpha, margins).differences
-        label = pair.task.label_names[column]
-        found += [replace(difference, label=label) for difference in compared if difference.metric != "loss"]
+        compared = _differences(one_against_rest(pair, column), p, alpha, margins, METRICS_OF_A_LABEL)
+        found += [replace(difference, label=pair.task.label_names[column]) for difference in compared]
     return found
 
 
-def paired_intervals(pair: PairedPredictions, p: EvaluateParams, alpha: float) -> dict[str, MetricInterval]:
-    """Returns the intervals of the second model's scores minus the first one's, at 1 - alpha."""
+def one_against_rest(pair: PairedPredictions, column: int) -> PairedPredictions:
+    """Returns the pair as a question about one label: does an example carry it, and does each model say so?
+
+    Its metrics are those of a label. Its loss means nothing, for it only knows what a model says and not how surely.
+    """
+    problem = pair.task.classification
+    name = pair.task.label_names[column]
+    task = replace(pair.task, problem_type=CLASSES, label_names=["other", name], metrics=list(METRICS_OF_A_LABEL))
+    labels = problem.carries(pair.labels, column).astype(np.int64)
+    said = [problem.carries(one, column) for one in pair.predictions]
+    before, after = (np.where(one[:, np.newaxis], (-1.0, 1.0), (1.0, -1.0)).astype(np.float32) for one in said)
+    return PairedPredictions(task, labels, before, after, pair.groups)
+
+
+def _differences(
+    pair: PairedPredictions, p: EvaluateParams, alpha: float, margins: Mapping[str, float], names: Sequence[str]
+) -> list[Difference]:
+    """Compares two models by these metrics, of the task's and the loss; `judged` has the verdicts."""
+    olds, news = (plain_scores(pair.task, pair.labels, logits) for logits in (pair.before, pair.after))
+    intervals = paired_intervals(pair, p, alpha, names)
+    p_values = swap_p_values(pair, p.resamples, p.seed, names)
+    return [
+        Difference(
+            name,
+            primary=False,
+            old=olds[name],
+            new=news[name],
+            difference=news[name] - olds[name],
+            low=intervals[name].low,
+            high=intervals[name].high,
+            withheld=intervals[name].withheld,
+            p_value=p_values[name],
+            p_holm=1.0,
+            detectable=detectable(intervals[name], alpha),
+            margin=margins.get(name, MARGIN),
+            verdict="",
+        )
+        for name in names
+    ]
+
+
+def paired_intervals(
+    pair: PairedPredictions, p: EvaluateParams, alpha: float, names: Sequence[str] | None = None
+) -> dict[str, MetricInterval]:
+    """Returns the intervals of the second model's scores minus the first one's, at 1 - alpha.
+
+    Args:
+        names: as in `metric_intervals`.
+    """
     return metric_intervals(
         pair.task,
         pair.labels,
@@ -147,7 +172,8 @@ def paired_intervals(pair: PairedPredictions, p: EvaluateParams, alpha: float) -
         resamples=p.resamples,
         seed=p.seed,
         groups=pair.groups,
-        losses=pair.losses,
+        losses=pair.losses if names is None or "loss" in names else None,
+        names=names,
     )
 
 
@@ -252,8 +278,7 @@ def plain_scores(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str
 
 def flip_kinds(pair: PairedPredictions) -> np.ndarray:
     """Returns str[examples]: how each example's prediction changed; empty where it did not."""
-    predictions = (pair.task.problem.predict(logits) for logits in (pair.before, pair.after))
-    columns = [array.reshape(len(pair.labels), -1) for array in (pair.labels, *predictions)]
+    columns = [array.reshape(len(pair.labels), -1) for array in (pair.labels, *pair.predictions)]
     was, became = ((columns[0] == column).all(axis=1) for column in columns[1:])
     changed = (columns[1] != columns[2]).any(axis=1)
     kinds = np.where(was, "right -> wrong", np.where(became, "wrong -> right", "wrong -> wrong"))
@@ -270,7 +295,7 @@ def list_flips(
         ids: of each example; None where rows have none.
     """
     task, kinds = pair.task, flip_kinds(pair)
-    olds, news = task.problem.predict(pair.before), task.problem.predict(pair.after)
+    olds, news = pair.predictions
     # Of a set: that all of its labels are right, if they do not depend on each other.
     confidence = task.classification.confidence(pair.after).reshape(len(kinds), -1).prod(axis=1)
     order = np.lexsort((np.arange(len(kinds)), -confidence))

@@ -41,6 +41,11 @@ class PairedPredictions:
     groups: np.ndarray | None = None  # int64[examples]: which are drawn and swapped together, from 0; None: each alone
 
     @cached_property
+    def predictions(self) -> list[np.ndarray]:
+        """What each model says of each example, as the labels do; of many classes it takes long, too."""
+        return [self.task.problem.predict(one) for one in (self.before, self.after)]
+
+    @cached_property
     def losses(self) -> list[np.ndarray]:
         """Each model's loss of each example, float64[examples]; of many classes it is what takes the longest."""
         return [example_losses(self.task, one, self.labels) for one in (self.before, self.after)]
@@ -56,21 +61,25 @@ class Sums:
     statistics: Mapping[str, Statistic]
 
 
-def swap_p_values(pair: PairedPredictions, draws: int, seed: int) -> dict[str, float]:
+def swap_p_values(
+    pair: PairedPredictions, draws: int, seed: int, names: Sequence[str] | None = None
+) -> dict[str, float]:
     """Returns for each metric, and the loss, how often chance alone makes two models differ by as much, either way.
 
     No p-value is below 1 / (draws + 1): the sample itself counts as one of the draws.
+
+    Args:
+        names: of the metrics and the loss, those that are asked for; None: all.
     """
+    names = [*pair.task.metrics, "loss"] if names is None else names
     found: dict[str, float] = {}
-    for sums in swapped_sums(pair):
+    for sums in swapped_sums(pair, names):
         found |= p_values(sums, draws, seed)
     if pair.groups is None and not pair.task.problem.numeric:
-        right = [
-            pair.task.problem.right(pair.task.problem.predict(one), pair.labels) for one in (pair.before, pair.after)
-        ]
+        right = [pair.task.problem.right(one, pair.labels) for one in pair.predictions]
         exact = mcnemar(int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum()))
-        found |= {name: exact for name in pair.task.metrics if is_share(pair.task, name)}
-    return {name: found[name] for name in (*pair.task.metrics, "loss")}
+        found |= {name: exact for name in names if is_share(pair.task, name)}
+    return {name: found[name] for name in names}
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -105,14 +114,14 @@ def p_values(sums: Sums, draws: int, seed: int) -> dict[str, float]:
     return {name: count / (draws + 1) for name, count in as_far.items()}
 
 
-def swapped_sums(pair: PairedPredictions) -> list[Sums]:
-    """Returns what is swapped for each of the task's metrics and for the loss."""
-    task, labels = pair.task, pair.labels
-    logits = (pair.before, pair.after)
-    predictions = [task.problem.predict(one) for one in logits]
-    forms = {name: METRICS[name].resampled for name in task.metrics}
-    losses = [one[:, np.newaxis] for one in pair.losses]
-    found = [_sums(pair, losses, {"loss": lambda sums: sums[:, 0] / len(labels)})]
+def swapped_sums(pair: PairedPredictions, names: Sequence[str]) -> list[Sums]:
+    """Returns what is swapped for each of these metrics, of the task's and the loss."""
+    labels, predictions = pair.labels, pair.predictions
+    forms = {name: METRICS[name].resampled for name in names if name != "loss"}
+    found: list[Sums] = []
+    if "loss" in names:
+        losses = [one[:, np.newaxis] for one in pair.losses]
+        found.append(_sums(pair, losses, {"loss": lambda sums: sums[:, 0] / len(labels)}))
     if counted := {name: form for name, form in forms.items() if isinstance(form, OverCounts)}:
         found.append(_sums_of_counts(pair, predictions, counted))
     for name, form in forms.items():
