@@ -18,10 +18,9 @@ from stages.shared.model.device import advise, why_not_portable
 from stages.shared.runtime.environment import PORTABLE, PORTABLE_ARRAYS, SET
 from stages.shared.runtime.errors import BadInput
 from stages.train.recipe import environment
-from tests.project import Project
+from tests.project import Project, run_python
 from tests.test_own_data import CASES, EXAMPLES, follow
 from tests.test_purity import STAGES, outs
-from tests.test_stage import python
 
 CPU = torch.device("cpu")
 PINNED = PORTABLE | PORTABLE_ARRAYS
@@ -40,7 +39,7 @@ def test_only_another_arithmetic_lifts_what_is_pinned(
         assert "torch" not in sys.modules and "numpy" not in sys.modules  # they would have looked already
         print({set(PORTABLE)!r} <= set(os.environ), {set(PORTABLE_ARRAYS)!r} <= set(os.environ))
     """
-    done = python(textwrap.dedent(code), tmp_path)
+    done = run_python("-c", textwrap.dedent(code), folder=tmp_path)
     assert (done.stdout, done.stderr) == (f"{capped} True\n", "")
 
 
@@ -53,20 +52,20 @@ def test_a_file_that_says_nothing_lifts_nothing(text: str, tmp_path: Path) -> No
         choose_arithmetic("train")
         print(os.environ["MKL_CBWR"])
     """
-    assert python(textwrap.dedent(code), tmp_path).stdout == "COMPATIBLE\n"
+    assert run_python("-c", textwrap.dedent(code), folder=tmp_path).stdout == "COMPATIBLE\n"
 
 
 @pytest.mark.parametrize(
     "name", sorted({"GLIBC_TUNABLES", "NPY_ENABLE_CPU_FEATURES", *PINNED} - {"OPENBLAS_NUM_THREADS"})
 )
 def test_a_variable_that_picks_kernels_is_refused(name: str, tmp_path: Path) -> None:
-    done = python("import stages", tmp_path, **{name: "else"})
+    done = run_python("-c", "import stages", folder=tmp_path, **{name: "else"})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"environment: {name}=else would change the results without a trace in dvc.lock; unset it\n"
 
 
 def test_a_program_that_a_stage_starts_is_not_refused_for_what_the_stage_has_set(tmp_path: Path) -> None:
-    assert python("import stages", tmp_path, **(SET | PINNED)).returncode == 0
+    assert run_python("-c", "import stages", folder=tmp_path, **(SET | PINNED)).returncode == 0
 
 
 # What each library says of its kernels, in a program that leaves out some of the variables.
@@ -104,7 +103,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """What the libraries say with all variables, and without any."""
     folder = tmp_path_factory.mktemp("said")
     without: tuple[list[str], list[str]] = ([], list(SAID))
-    sealed, bare = (python(textwrap.dedent(SAYS).format(without=names), folder).stdout for names in without)
+    sealed, bare = (
+        run_python("-c", textwrap.dedent(SAYS).format(without=names), folder=folder).stdout for names in without
+    )
     return sealed, bare
 
 
