@@ -95,7 +95,7 @@ def upload(repository: str, folder: Path, commit: str, private: bool) -> str:
     """
     go_online()
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.utils import disable_progress_bars, httpx  # type: ignore[attr-defined]
+    from huggingface_hub.utils import disable_progress_bars, httpx
 
     disable_progress_bars()
     token = get_token()

@@ -23,7 +23,7 @@ def test_the_task_says_what_was_asked_and_where_it_came_from_but_no_path(
     assert str(tmp_path) not in (tmp_path / "raw" / "task.json").read_text()
 
 
-BAD = {
+BAD: dict[str, Any] = {
     "a missing column": (
         {"train": PAIRS, "validation": PAIRS},
         {"text_column": "sentence"},

@@ -52,7 +52,7 @@ def test_equal_models_are_rarely_told_apart_if_groups_are_swapped() -> None:
         right = generator.random(400) < 0.8
         models = [answers(labels, np.where(flipped, way == first, right)) for first in (True, False)]
         for whole in alarms:
-            pair = PairedPredictions(task, labels, *models, members if whole else None)
+            pair = PairedPredictions(task, labels, models[0], models[1], members if whole else None)
             alarms[whole] += swap_p_values(pair, 400, seed)["accuracy"] < 0.05
     assert alarms[False] / draws > 0.15
     assert alarms[True] / draws <= 0.065 + 2 * (0.05 * 0.95 / draws) ** 0.5

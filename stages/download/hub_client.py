@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from huggingface_hub import constants, set_client_factory
-from huggingface_hub.utils import httpx, parse_ratelimit_headers  # type: ignore[attr-defined]
+from huggingface_hub.utils import httpx, parse_ratelimit_headers
 
 MIN_BYTES_PER_SECOND = 100  # A request that brings less, averaged over the whole time limit, is as good as dead.
 TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)  # Another attempt may not meet them again.

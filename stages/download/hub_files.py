@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from huggingface_hub import constants, get_session, hf_hub_url
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import build_hf_headers, httpx  # type: ignore[attr-defined]
+from huggingface_hub.utils import build_hf_headers, httpx
 from huggingface_hub.utils.logging import set_verbosity
 from tqdm import tqdm
 
