@@ -127,6 +127,25 @@ def tiny(finished_once: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
+def branched_once(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """That project with a branch `faster` checked out, run and committed: another learning rate, and more epochs."""
+    project = Project(tmp_path_factory.mktemp("branched") / "project")
+    shutil.copytree(finished_once.folder, project.folder, symlinks=True)
+    project.run("git", "checkout", "--quiet", "-b", "faster")
+    project.set(train__learning_rate=5e-3, train__epochs=6)
+    assert project.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
+    project.commit("faster")
+    return project
+
+
+@pytest.fixture
+def branched(branched_once: Project, tmp_path: Path) -> Project:
+    """A copy of it, cache and all."""
+    shutil.copytree(branched_once.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
 def predicted_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project of tests/predictions.py."""
     from tests.predictions import make_project

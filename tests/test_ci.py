@@ -54,25 +54,22 @@ def shallow_clone(project: Project, folder: Path, branch: str) -> Project:
     return clone
 
 
-def with_a_pull_request(tiny: Project) -> None:
-    """Makes main and a branch whose report has other parameters, both run; what they made is pushed from main alone."""
-    tiny.run("dvc", "push")
-    tiny.run("git", "checkout", "--quiet", "-b", "shorter")
-    tiny.set(train__epochs=1)
-    tiny.repro()
-    tiny.commit("one epoch")
-
-
 @pytest.mark.release
 @pytest.mark.slow
 def test_the_workflow_of_a_pull_request_runs_step_by_step_in_a_shallow_clone(
-    tiny: Project,
+    branched: Project,
     s3: str,
     tmp_path: Path,
 ) -> None:
-    add_s3(tiny, s3)
-    with_a_pull_request(tiny)
-    clone = shallow_clone(tiny, tmp_path / "runner", "shorter")
+    """What main's run made is in the remote, and the branch's is not."""
+    branched.run("git", "checkout", "--quiet", "main")
+    branched.run("dvc", "checkout")
+    add_s3(branched, s3)
+    branched.run("dvc", "push")
+    branched.run("git", "checkout", "--quiet", "faster")
+    branched.run("git", "merge", "--quiet", "--no-edit", "main")
+    branched.run("dvc", "checkout")
+    clone = shallow_clone(branched, tmp_path / "runner", "faster")
     cached_environment(clone)
     done = []
     for step in steps():
@@ -90,11 +87,13 @@ def test_the_workflow_of_a_pull_request_runs_step_by_step_in_a_shallow_clone(
     assert clone.run("git", "status", "--porcelain").stdout == ""  # not even a cached environment
 
     # what is pushed is not computed again, and a rule that is broken fails the job
-    tiny.run("dvc", "push")
-    text = tiny.read("params.yaml").replace("gate: []", "gate: [{split: validation, metric: accuracy, at_least: 1}]")
-    (tiny.folder / "params.yaml").write_text(text, encoding="utf-8")
-    tiny.commit("a rule")
-    clone = shallow_clone(tiny, tmp_path / "another", "shorter")
+    branched.run("dvc", "push")
+    text = branched.read("params.yaml").replace(
+        "gate: []", "gate: [{split: validation, metric: accuracy, at_least: 1}]"
+    )
+    (branched.folder / "params.yaml").write_text(text, encoding="utf-8")
+    branched.commit("a rule")
+    clone = shallow_clone(branched, tmp_path / "another", "faster")
     answer = clone.run("python", "-m", "checks.ci", "--base", "main", check=False)
     assert answer.returncode == 1
     assert "## Gate: failed" in answer.stdout and "- nothing had to run" in answer.stdout

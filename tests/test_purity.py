@@ -55,6 +55,7 @@ def test_a_stage_gives_the_same_bytes_in_another_folder_and_shell_and_writes_not
     assert everything() == before
 
 
+@pytest.mark.exhaustive
 def test_a_clone_in_another_shell_makes_the_committed_lock(finished_once: Project, tmp_path: Path) -> None:
     clone = Project(tmp_path / "another one")
     finished_once.run("git", "clone", "--quiet", str(finished_once.folder), str(clone.folder))

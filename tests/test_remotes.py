@@ -70,6 +70,7 @@ def test_a_colleague_pulls_from_a_folder_and_has_nothing_to_compute(tiny: Projec
     assert_a_colleague_has_nothing_to_compute(tiny, tmp_path / "colleague")
 
 
+@pytest.mark.exhaustive
 def test_a_colleague_gets_an_experiment_with_its_model(tiny: Project, tmp_path: Path) -> None:
     add_remote(tiny, str(tmp_path / "storage"))
     tiny.run("git", "init", "--quiet", "--bare", str(tmp_path / "shared.git"))

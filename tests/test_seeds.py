@@ -241,7 +241,7 @@ def start(project: Project, *arguments: str) -> Any:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_three_seeds_go_on_after_an_interruption_and_none_is_trained_twice(tiny: Project) -> None:
     """Interrupted while the second one trains, by Ctrl-C and then by a kill; in a tree with uncommitted changes."""
     tiny.set(train__epochs=1)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.project import Project, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 RATES = ("0.002", "0.003")
 

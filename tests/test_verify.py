@@ -153,7 +153,7 @@ def test_an_untouched_commit_is_identical_in_every_stage(tiny: Project, tmp_path
     assert str(tmp_path) not in text
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_lock_made_with_another_seed_differs_first_in_train(tiny: Project) -> None:
     tiny.set(train__seed=7)
     tiny.repro()
@@ -209,7 +209,7 @@ def test_quick_is_content_with_a_fresh_clone_and_not_with_a_changed_metric(tiny:
         assert f"{stage} would run" in answer["reasons"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_is_in_no_cache_is_said(tiny: Project) -> None:
     tiny.set(predict__token_budget=1000)
     tiny.repro("predict")

@@ -5,10 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
 from stages.shared.runtime.execution import Execution
 from stages.tokenize.tokenize import TokenizeParams
 
@@ -39,6 +35,10 @@ def wordpieces() -> dict[str, int]:
 
 def make_checkpoint(folder: Path, **config: object) -> Path:
     """Writes config, tokenizer and safetensors of a random BERT; the same bytes each time."""
+    import torch  # seconds, which who only wants EXECUTION need not wait
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
     vocabulary = wordpieces()
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
