@@ -33,6 +33,7 @@ def test_a_table_that_was_edited_is_noticed() -> None:
         "near_duplicates",
         "onnx_export",
         "score",
+        "imbalance",
     ],
 )
 def test_every_question_has_its_table(name: str) -> None:
