@@ -437,19 +437,6 @@ def test_a_margin_may_be_set(predicted: Project, capsys: pytest.CaptureFixture[s
     )
 
 
-@pytest.mark.slow
-def test_two_branches_are_compared_for_real(branched: Project) -> None:
-    """Both went through the whole DAG; main's predictions are in the cache alone."""
-    done = branched.run("python", "-m", "checks.compare", "main", "--flips", "3")
-    lines = done.stdout.splitlines()
-    assert lines[2] == "validation, 40 examples"
-    assert [line.split()[0] for line in lines[3:8]] == ["metric", "accuracy", "f1", "loss", "flips:"]
-    assert any(line.startswith("warning: main (") is False and line.startswith("warning: main: ") for line in lines)
-    report = json.loads(branched.run("python", "-m", "checks.compare", "main", "--json").stdout)
-    old = json.loads(branched.run("git", "show", "main:metrics/metrics.json").stdout)["validation"]
-    assert report["splits"][0]["differences"][0]["old"] == old["accuracy"]
-
-
 def test_it_is_said_how_many_models_a_split_was_scored_for(
     predicted: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

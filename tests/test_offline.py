@@ -1,4 +1,4 @@
-"""After download nothing leaves the process, download itself goes out for Hub sources only; none writes elsewhere."""
+"""The watch over sockets and writes notices what it should; tests/test_again.py runs each stage under it."""
 
 import subprocess
 import sys
@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Project
 from tests.repositories import PINNED_DATASET, Downloader, hub_of
-
-STAGES = ("download", "tokenize", "train", "predict", "calibrate", "evaluate", "baselines", "report")
 
 # Python imports this before anything else. What would leave the process is written down, and fails.
 WATCH = """
@@ -50,32 +47,25 @@ sys.addaudithook(watch)
 """
 
 
-@pytest.fixture
-def watched(tmp_path: Path) -> dict[str, str]:
-    """The environment in which every Python program notes its sockets, and what it writes elsewhere, in tmp_path/notes.
+def watch(here: Path) -> dict[str, str]:
+    """Returns the environment in which each Python program notes its sockets, and what it writes elsewhere, in `notes`.
 
     As in a container with a user id of its own there is no home: nobody, not even root, can make a folder in it.
     """
-    folder = tmp_path / "watch"
+    folder = here / "watch"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(WATCH.replace("\\\\", "\\"))
-    (tmp_path / "no").write_text("a file, and no folder")
-    home = str(tmp_path / "no" / "home")
-    (tmp_path / "tmp").mkdir()
-    places = {"NOTES": str(tmp_path / "notes"), "HOME": home, "TMPDIR": str(tmp_path / "tmp")}
+    (here / "no").write_text("a file, and no folder")
+    home = str(here / "no" / "home")
+    (here / "tmp").mkdir()
+    places = {"NOTES": str(here / "notes"), "HOME": home, "TMPDIR": str(here / "tmp")}
     return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **places}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_socket_leaves_a_stage_that_has_its_inputs_and_nothing_is_written_elsewhere(
-    stage: str, tiny: Project, watched: dict[str, str], tmp_path: Path
-) -> None:
-    """download too: its sources here are files."""
-    caches = dict.fromkeys(("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "")
-    tiny.run(sys.executable, "-m", f"stages.{stage}", HF_ENDPOINT="http://127.0.0.1:9", **(caches | watched))
-    assert not (tmp_path / "notes").exists(), (tmp_path / "notes").read_text()
-    assert not list((tmp_path / "tmp").iterdir())
+@pytest.fixture
+def watched(tmp_path: Path) -> dict[str, str]:
+    """Such an environment; the notes are in tmp_path/notes."""
+    return watch(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -105,16 +105,34 @@ def test_two_branches_can_be_compared_metric_by_metric(branched: Project) -> Non
     assert rows == {("main", field): 2 for field in fields} | {("workspace", field): 6 for field in fields}  # epochs
 
 
-def test_bad_input_is_one_line_and_loses_nothing(tiny: Project) -> None:
+def test_two_branches_are_compared_by_their_predictions(branched: Project) -> None:
+    """Both went through the whole DAG; main's predictions are in the cache alone."""
+    done = branched.run("python", "-m", "checks.compare", "main", "--flips", "3")
+    lines = done.stdout.splitlines()
+    assert lines[2] == "validation, 40 examples"
+    assert [line.split()[0] for line in lines[3:8]] == ["metric", "accuracy", "f1", "loss", "flips:"]
+    assert any(line.startswith("warning: main (") is False and line.startswith("warning: main: ") for line in lines)
+    report = json.loads(branched.run("python", "-m", "checks.compare", "main", "--json").stdout)
+    old = json.loads(branched.run("git", "show", "main:metrics/metrics.json").stdout)["validation"]
+    assert report["splits"][0]["differences"][0]["old"] == old["accuracy"]
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"train__learning_rate": -1}, "train", "train: params.yaml: train.learning_rate: must be above 0, got -1"),
+    ({"download__label_column": "labl"}, "download", "train.csv: no column 'labl' (download.label_column), only"),
+    # what a later stage reads is refused before the training that comes first
+    ({"train__epochs": 3, "evaluate__splits": ["valid"]}, "train", "train: params.yaml: evaluate.splits: no split"),
+    ({"train__epochs": 3, "report__errors": -1}, "train", "train: params.yaml: report.errors: must be at least 0"),
+    ({"evaluate__splits": ["valid"]}, "evaluate", "params.yaml: evaluate.splits: no split 'valid' to score, only"),
+]
+
+
+@pytest.mark.parametrize(
+    "cases", [REFUSED[:2], pytest.param(REFUSED[2:], marks=pytest.mark.exhaustive)], ids=["its own", "a later stage's"]
+)
+def test_bad_input_is_one_line_and_loses_nothing(cases: list[tuple[dict[str, Any], str, str]], tiny: Project) -> None:
     good = outputs(tiny)
-    for values, stage, line in [
-        ({"train__learning_rate": -1}, "train", "train: params.yaml: train.learning_rate: must be above 0, got -1"),
-        ({"evaluate__splits": ["valid"]}, "evaluate", "params.yaml: evaluate.splits: no split 'valid' to score, only"),
-        # what a later stage reads is refused before the training that comes first
-        ({"train__epochs": 3, "evaluate__splits": ["valid"]}, "train", "train: params.yaml: evaluate.splits: no split"),
-        ({"train__epochs": 3, "report__errors": -1}, "train", "train: params.yaml: report.errors: must be at least 0"),
-        ({"download__label_column": "labl"}, "download", "train.csv: no column 'labl' (download.label_column), only"),
-    ]:
+    for values, stage, line in cases:
         tiny.set(**values)
         failed = tiny.run("dvc", "repro", check=False)
         assert failed.returncode != 0

@@ -145,15 +145,6 @@ def test_where_the_bytes_are_not_portable_a_line_says_so(monkeypatch: pytest.Mon
     assert "cpu_features" in environment(CPU, "portable", 2)
 
 
-@pytest.mark.slow
-def test_one_core_gives_the_bytes_of_two(tiny: Project) -> None:
-    before = {stage: outs(tiny, stage) for stage in STAGES}
-    for stage in STAGES:
-        ambient = {"OMP_NUM_THREADS": "1", "MKL_DYNAMIC": "TRUE"}
-        tiny.run("taskset", "--cpu-list", "0", "python", "-m", f"stages.{stage}", **ambient)
-        assert outs(tiny, stage) == before[stage]
-
-
 EMULATOR = shutil.which("qemu-x86_64")
 PROCESSORS = ("Haswell", "Skylake-Client", "EPYC-Rome", "EPYC-Rome,l3-cache=off")  # the last: other caches
 

@@ -120,7 +120,7 @@ def copy(project: Project, folder: Path) -> Project:
     project.run("git", "clone", "--quiet", ".", str(folder))
     cloned = Project(folder)
     cloned.run("dvc", "config", "cache.dir", str(project.folder / ".dvc" / "cache"))
-    cloned.run("dvc", "checkout", "--quiet")
+    cloned.run("dvc", "checkout", "--quiet", "--with-deps", "predict")
     return cloned
 
 
