@@ -195,12 +195,12 @@ def repro_table(result: dict[str, Any]) -> str:
         lines.append(f"| {stage['stage']} | {stage['own']:.2f} | {stage['start']:.2f} | {stage['rest']:.2f} |")
     own, start, rest = (sum(stage[kind] for stage in run["stages"]) for kind in ("own", "start", "rest"))
     dvc = run["dvc"]
+    several = f" ({overhead(runs[0]):.2f} to {overhead(runs[-1]):.2f} in {len(runs)} runs)" if len(runs) > 1 else ""
     lines += [
         f"| all stages | {own:.2f} | {start:.2f} | {rest:.2f} |",
         f"| DVC itself: until the first stage, {dvc['start']:.2f}; between the stages and after | | "
         f"| {dvc['between and after']:.2f} |",
-        f"| outside the stages' own work, of {run['seconds']:.2f} in total | | | **{overhead(run):.2f}** "
-        f"({overhead(runs[0]):.2f} to {overhead(runs[-1]):.2f} in {len(runs)} runs) |",
+        f"| outside the stages' own work, of {run['seconds']:.2f} in total | | | **{overhead(run):.2f}**{several} |",
     ]
     return "\n".join(lines)
 

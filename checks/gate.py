@@ -130,7 +130,7 @@ def judge_difference(rule: Rule, old: Revision, new: Revision, p: EvaluateParams
     if rule.metric not in (*pair.task.metrics, "loss"):
         return Ruling(False, f"which is not a metric of {new.name}")
     before, after = (plain_scores(pair.task, pair.labels, logits)[rule.metric] for logits in (pair.before, pair.after))
-    interval, least = (found := paired_intervals(pair, p, ALPHA)[rule.metric]), detectable(found, ALPHA)
+    interval, least = (found := paired_intervals(pair, p, ALPHA, [rule.metric])[rule.metric]), detectable(found, ALPHA)
     if interval.low is None or interval.high is None or least is None:
         change = f"{after - before:+.4f} against {old.name}"
         return Ruling(False, f"{change}: no verdict: {interval.withheld}")

@@ -103,11 +103,12 @@ def rank_split(
             resamples=p.resamples,
             seed=p.seed,
             groups=groups,
+            names=[metric],
         )[metric]
         entry = Entry(revisions[i].name, changes[i], scores[i], own.low, own.high, 0.0, None, None, None, None, BEST)
         if i != order[0]:
             pair = PairedPredictions(task, labels, pairs[order[0]].after, pairs[i].after, groups)
-            interval = paired_intervals(pair, p, alpha)[metric]
+            interval = paired_intervals(pair, p, alpha, [metric])[metric]
             entry = replace(
                 entry,
                 difference=scores[i] - scores[order[0]],

@@ -122,15 +122,13 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Pat
 @pytest.fixture
 def tiny(finished_once: Project, tmp_path: Path) -> Project:
     """A copy of that project, cache and all."""
-    shutil.copytree(finished_once.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    return finished_once.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
 def branched_once(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """That project with a branch `faster` checked out, run and committed: another learning rate, and more epochs."""
-    project = Project(tmp_path_factory.mktemp("branched") / "project")
-    shutil.copytree(finished_once.folder, project.folder, symlinks=True)
+    project = finished_once.copy(tmp_path_factory.mktemp("branched") / "project")
     project.run("git", "checkout", "--quiet", "-b", "faster")
     project.set(train__learning_rate=5e-3, train__epochs=6)
     assert project.repro() == ["train", "predict", "calibrate", "evaluate", "baselines", "report"]
@@ -141,8 +139,7 @@ def branched_once(finished_once: Project, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def branched(branched_once: Project, tmp_path: Path) -> Project:
     """A copy of it, cache and all."""
-    shutil.copytree(branched_once.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    return branched_once.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +153,5 @@ def predicted_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def predicted(predicted_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A copy of it, cache and all, as the current folder."""
-    shutil.copytree(predicted_once.folder, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.chdir(predicted_once.copy(tmp_path / "project").folder)
     return Project(tmp_path / "project")

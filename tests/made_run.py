@@ -63,7 +63,7 @@ def make_run(
     generator = np.random.default_rng(7)
     names = [] if problem == NUMBERS else list(names)
     metrics = ["accuracy", "f1"] if problem == CLASSES and len(names) == 2 else METRICS[problem]
-    made = Task("files", problem, names, metrics, "files", "0" * 64)  # type: ignore[arg-type]
+    made = Task("files", problem, names, metrics, "files", "0" * 64)
     made = replace(made, **task)
     inputs = ReportFiles(
         **{name: folder / "data" / name for name in ("raw", "overlap", "predictions")},

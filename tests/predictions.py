@@ -98,7 +98,7 @@ def make(
     (project.folder / "made" / "model").write_bytes(np.ascontiguousarray(logits).tobytes())
     np.save(predictions / "validation" / "labels.npy", labels)
     np.save(predictions / "validation" / "logits.npy", logits)
-    scores = score(Task(**(TASK | task)), logits, labels) | {"examples": len(labels)}  # type: ignore[arg-type]
+    scores = score(Task(**(TASK | task)), logits, labels) | {"examples": len(labels)}
     (project.folder / "made" / "metrics.json").write_text(json.dumps({"validation": scores}))
     repro(project)
     project.commit("made")

@@ -105,6 +105,11 @@ class Project:
         """Reads a text file of the project."""
         return (self.folder / path).read_text(encoding="utf-8")
 
+    def copy(self, folder: Path) -> "Project":
+        """Copies it as it is, cache and all."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
     def start_git(self, where: str = ".") -> None:
         """Makes a Git repository of the folder, or of one above it."""
         self.run("git", "init", "--quiet", "--initial-branch=main", where)

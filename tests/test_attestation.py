@@ -352,7 +352,7 @@ def test_the_hash_of_a_folder_is_what_sha256sum_says_of_it(tmp_path: Path) -> No
 
 def prepare(attest: Path, key: Path | None = None, builder: str | None = None, lock: Any = LOCK) -> None:
     options = Namespace(attest=str(attest), key=key and str(key), builder=builder)
-    attesting.prepared(options, SimpleNamespace(lock=lock))  # type: ignore[arg-type]
+    attesting.prepared(options, SimpleNamespace(lock=lock))
 
 
 def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path) -> None:

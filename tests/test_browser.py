@@ -28,7 +28,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     """Yields the kind of run, the colour scheme, the page, and what the browser complained of or asked for."""
     kind, scheme = request.param
     file = tmp_path / "report.html"
-    report(ReportParams(errors=50, slice_columns=None), EXECUTION, make_run(tmp_path, **KINDS[kind]))  # type: ignore[arg-type]
+    report(ReportParams(errors=50, slice_columns=None), EXECUTION, make_run(tmp_path, **KINDS[kind]))
     with picture.browser() as chromium:
         page = chromium.new_context(
             offline=True, color_scheme=scheme, viewport={"width": 1200, "height": 900}

@@ -421,6 +421,6 @@ def test_a_disk_that_damages_the_weights_again_ends_the_training(
     trainers = iter([FailingDisk(run), FailingDisk(run)])
     task = Task("files", "single_label_classification", ["no", "yes"], ["accuracy"], "files", "0")
     with pytest.raises(BadInput, match=r"checkpoint-5/model\.safetensors is not what was written, twice in this"):
-        train_to_the_end(lambda: next(trainers), run, task, "last")  # type: ignore[arg-type,return-value]
+        train_to_the_end(lambda: next(trainers), run, task, "last")
     told = "train: checkpoint-5/model.safetensors is not what was written: set aside, starting from the first step\n"
     assert capsys.readouterr().err == told

@@ -475,7 +475,7 @@ def test_what_the_benchmark_compares_can_be_compared(tmp_path: Path, case: compa
 
 def test_a_flip_has_the_id_of_its_row(predicted: Project) -> None:
     labels = labels_of(200)
-    pair = PairedPredictions(Task(**TASK), labels, logits_of(labels, range(40)), logits_of(labels, range(38)))  # type: ignore[arg-type]
+    pair = PairedPredictions(Task(**TASK), labels, logits_of(labels, range(40)), logits_of(labels, range(38)))
     rows: list[tuple[str, str | None]] = [(f"text {row}", None) for row in range(200)]
     flips = list_flips(pair, rows, 1, [f"r{row}" for row in range(200)])
     assert (flips[0].row, flips[0].id, compare.row_of(flips[0])) == (40, "r39", "row 40 (id r39)")

@@ -23,9 +23,7 @@ OUTPUTS = ("models/finetuned/model.safetensors", "data/epochs.npy", "metrics/his
 @pytest.fixture(scope="module")
 def whole(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that was trained for some seconds with a checkpoint after every step, and never interrupted."""
-    folder = tmp_path_factory.mktemp("whole") / "project"
-    shutil.copytree(finished_once.folder, folder)
-    project = Project(folder)
+    project = finished_once.copy(tmp_path_factory.mktemp("whole") / "project")
     project.set(train__epochs=12, execution__checkpoint_minutes=1e-9)
     project.commit("a longer training")
     assert project.repro("train") == ["train"]
@@ -35,8 +33,7 @@ def whole(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def fresh(whole: Project, tmp_path: Path) -> Project:
     """The same recipe before it was run: the outputs and the cache are those of the shorter training."""
-    shutil.copytree(whole.folder, tmp_path / "project")
-    project = Project(tmp_path / "project")
+    project = whole.copy(tmp_path / "project")
     project.run("git", "checkout", "--", ".")
     shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # else the finished training comes from the run cache
     return project
@@ -100,7 +97,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(seed: int, fre
 def test_a_training_killed_in_windows_and_on_balanced_classes_ends_with_the_same_bytes(
     finished_once: Project, tmp_path: Path
 ) -> None:
-    projects = [Project(shutil.copytree(finished_once.folder, tmp_path / name)) for name in ("whole", "killed")]
+    projects = [finished_once.copy(tmp_path / name) for name in ("whole", "killed")]
     for project in projects:
         project.set(
             tokenize__max_length=24,

@@ -125,5 +125,5 @@ def test_the_report_is_no_look_of_its_own() -> None:
         "params": {"params.yaml": {"evaluate": {"splits": ["a"]}}},
     }
     assert look_of({"evaluate": entry}) == (("a",), "1", None)
-    entry["params"]["params.yaml"]["report"] = {}  # type: ignore[index]
+    entry["params"]["params.yaml"]["report"] = {}
     assert look_of({"report": entry}) is None

@@ -68,7 +68,7 @@ def test_the_folds_are_put_into_the_order_of_train(tmp_path: Path) -> None:
     assert found.groups is not None and found.groups.tolist() == [0, 0, 0, 0, 1, 1]
     assert (found.folds, found.left_out) == (2, 0)
     runs = [Run(tmp_path / "again", 1, [0, 3, 5]), Run(tmp_path / "again", 2, [1, 2, 7])]
-    without_texts = put_together(runs, ["idx", "group"])  # type: ignore[arg-type]
+    without_texts = put_together(runs, ["idx", "group"])
     assert without_texts.rows.column_names == ["idx", "group"]
     assert without_texts.rows.equals(found.rows.select(["idx", "group"]))
 
@@ -111,7 +111,7 @@ def made(rows: int = 200, right: float = 0.8, count: int = 5) -> OutOfFold:
         logits,
         None,
         pa.table({}),
-        0,  # type: ignore[arg-type]
+        0,
     )
 
 

@@ -34,7 +34,7 @@ def test_a_section_becomes_a_frozen_dataclass(tmp_path: Path) -> None:
     params = read(tmp_path)
     assert (params.count, params.rate, params.mode, params.names) == (3, 0.5, "one", ["a", "b"])
     with pytest.raises(AttributeError):
-        params.count = 4  # type: ignore[misc]
+        params.count = 4
 
 
 @pytest.mark.parametrize("written", ["2e-05", "2.0e-5", "0.00002"])

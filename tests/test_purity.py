@@ -1,6 +1,5 @@
 """Every artifact is a function of its declared inputs: a clone makes them again, and an impure stage is noticed."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,8 @@ def outs(project: Project, stage: str) -> dict[str, bytes]:
 
 def two_runs(project: Project, stage: str, elsewhere: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Runs one stage in two folders and two shells on the same inputs."""
-    shutil.copytree(project.folder, elsewhere)
     results = []
-    for there, environment, umask in ((project, HERE, "022"), (Project(elsewhere), THERE, "077")):
+    for there, environment, umask in ((project, HERE, "022"), (project.copy(elsewhere), THERE, "077")):
         home = {"HF_HOME": str(there.folder.parent / f"home-{umask}"), "XDG_CACHE_HOME": str(there.folder.parent)}
         there.run("sh", "-c", f"umask {umask}; exec {sys.executable} -m stages.{stage}", **(environment | home))
         results.append(outs(there, stage))

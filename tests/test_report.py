@@ -374,7 +374,7 @@ def answers(task: Task, labels: Any, logits: Any, tmp_path: Path) -> Answers:
 
 
 def of(problem: str, *names: str) -> Task:
-    return Task("files", problem, list(names), ["accuracy"], "files", "0")  # type: ignore[arg-type]
+    return Task("files", problem, list(names), ["accuracy"], "files", "0")
 
 
 def test_counts_of_classes_are_those_of_the_definition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -609,7 +609,7 @@ def test_the_card_names_a_base_model_and_data_of_the_hub(tmp_path: Path, monkeyp
     card = ModelCard.load(tmp_path / "card.md")
     assert card.data.base_model == "somebody/known-by-its-bytes"
     assert card.data.datasets == ["nyu-mll/glue"]
-    result = card.data.eval_results[0]  # type: ignore[index]
+    result = card.data.eval_results[0]
     assert (result.dataset_type, result.dataset_config, result.dataset_revision) == ("nyu-mll/glue", "mrpc", "b" * 40)
     params = inputs.params.read_text().replace("package:made/model", "hub:somebody/model")
     inputs.params.write_text(params)

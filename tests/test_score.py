@@ -158,7 +158,7 @@ def test_a_text_in_several_columns_is_joined_as_download_does(suffix: str, shipp
 
 def test_the_columns_of_a_text_are_those_of_the_training() -> None:
     params = {"download": {"dataset": "files", "text_column": ["title", "body"], "text_pair_column": "answer"}}
-    model = FinishedModel(None, Path(), None, 8, params)  # type: ignore[arg-type]
+    model = FinishedModel(None, Path(), None, 8, params)
     assert model.texts == [["title", "body"], ["answer"]]
 
 

@@ -119,7 +119,7 @@ def test_a_full_disk_is_noticed_before_the_partial_output_is_removed(
 
 def _wait_for(condition: "object", seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -21,7 +21,7 @@ CLASSES, SETS = "single_label_classification", "multi_label_classification"
 
 
 def task_of(*names: str, problem: str = CLASSES) -> Task:
-    return Task("files", problem, list(names), ["accuracy"], "files", "0")  # type: ignore[arg-type]
+    return Task("files", problem, list(names), ["accuracy"], "files", "0")
 
 
 def logits_of(probabilities: Any) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_both_texts_are_encoded_in_one_call_without_padding(raw: Path, tiny_chec
 
 
 def test_the_id_of_a_row_goes_along(raw: Path, tiny_checkpoint: Path) -> None:
-    rows = load_splits(raw)["train"].add_column("id", ["r1", "r2", "r3"])  # type: ignore[arg-type]
+    rows = load_splits(raw)["train"].add_column("id", ["r1", "r2", "r3"])
     save_splits({"train": rows, "validation": rows.select([2])}, raw.with_name("named"))
     assert run(raw.with_name("named"), tiny_checkpoint)["validation"]["id"] == ["r3"]
 
