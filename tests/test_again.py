@@ -15,8 +15,8 @@ from tests.test_purity import THERE, outs
 
 pytestmark = pytest.mark.slow
 
-# The lines that a stage writes into a log: download a table of three splits, train one for each epoch and one of the new
-# head, report its block at the end; the others none.
+# The lines that a stage writes into a log: download a table of three splits, train one of the new head and one for each
+# epoch, report its block at the end; the others none.
 LINES = {"download": 4, "train": 3, "report": 8}
 
 
